@@ -1,0 +1,32 @@
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/xent")
+
+# The headers in folders named cpu are the kernels' own.
+foreach(folder IN LISTS xent_folders)
+  if(EXISTS "${PROJECT_SOURCE_DIR}/${folder}")
+    install(DIRECTORY ${folder} DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent"
+      FILES_MATCHING PATTERN "*.h" PATTERN cpu EXCLUDE)
+  endif()
+endforeach()
+install(FILES nn/xent.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent")
+
+# Who links xent links fmt and zlib: found again on the user's machine or, where they were fetched, installed with xent.
+set(targets xent)
+set(XENT_FIND_DEPENDENCIES "find_dependency(Threads)")
+foreach(package fmt ZLIB)
+  if(TARGET xent_${package})
+    list(APPEND targets xent_${package})
+  else()
+    string(APPEND XENT_FIND_DEPENDENCIES "\nfind_dependency(${package})")
+  endif()
+endforeach()
+install(TARGETS ${targets} EXPORT xentTargets)
+install(EXPORT xentTargets NAMESPACE xent:: DESTINATION "${package_dir}")
+
+configure_package_config_file(.cmake/xentConfig.cmake.in "${PROJECT_BINARY_DIR}/xentConfig.cmake"
+  INSTALL_DESTINATION "${package_dir}")
+# Before 1.0 a minor version may change the interface.
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/xentConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/xentConfig.cmake" "${PROJECT_BINARY_DIR}/xentConfigVersion.cmake"
+  DESTINATION "${package_dir}")

@@ -1,0 +1,87 @@
+// apply and launch: what happens between calling an op and its kernel running.
+#include <algorithm>
+
+#include <xent/core/op.h>
+#include <xent/core/require.h>
+#include <xent/core/step_state.h>
+#include <xent/core/tape.h>
+
+namespace xent {
+
+namespace {
+
+// Describes the inputs and checks that they are on one device.
+Specs specs_of(const Op& op, std::span<const Tensor> inputs, Device& device) {
+  Specs specs;
+  const Tensor* first = nullptr;
+  for (const Tensor& input : inputs) {
+    specs.push_back({input.shape(), input.dtype(), static_cast<bool>(input)});
+    if (!input) continue;
+    if (!first) first = &input;
+    require<DeviceError>(input.device() == first->device(), "{}: inputs on {} and {}; move one with .to()", op.name,
+                         first->device(), input.device());
+  }
+  if (first) device = first->device();
+  return specs;
+}
+
+void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& outputs, const Attrs& attrs, Device device) {
+  InlineVector<Slice, 8> in, out;
+  for (const Tensor& input : inputs) {
+    in.push_back(slice_of(input));
+    note_use(input);
+  }
+  for (const Tensor& output : outputs) out.push_back(slice_of(output));
+  launch(op, op.forward, {.in = {in.data(), in.size()}, .out = {out.data(), out.size()}, .attrs = attrs}, device);
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (op.updates >> i & 1 && inputs[i]) note_update(inputs[i]);
+}
+
+}  // namespace
+
+Slice slice_of(const Tensor& tensor) {
+  return {.data = tensor ? tensor.raw() : nullptr, .shape = tensor.shape(), .dtype = tensor.dtype()};
+}
+
+Tensors apply(const Op& op, std::span<const Tensor> inputs, const Attrs& attrs) {
+  Device device;
+  const Specs in = specs_of(op, inputs, device);
+  const std::span<const Spec> in_specs(in.data(), in.size());
+  const Specs out = op.infer(in_specs, attrs);
+
+  Tensors outputs;
+  if (op.view) {
+    inputs[0].raw();  // a stale or empty handle is found here, not by whoever reads the view
+    outputs.push_back(inputs[0].view(out[0].shape, op.view(in_specs, attrs)));
+  } else {
+    for (const Spec& spec : out) outputs.push_back(Tensor::empty(spec.shape, spec.dtype, device));
+    run_forward(op, inputs, outputs, attrs, device);
+  }
+
+  uint64_t derivative_of = 0;
+  for (const Tensor& input : inputs) derivative_of = std::max(derivative_of, input.derivative_of());
+  for (Tensor& output : outputs) output.mark_derivative(derivative_of);
+  if (Tape* tape = Tape::recording()) tape->record(op, attrs, inputs, outputs);
+  return outputs;
+}
+
+void launch(const Op& op, const Kernel& kernel, Call call, Device device) {
+  const KernelFunction function = device.kind == Device::Kind::cpu ? kernel.cpu : kernel.cuda;
+  require<DeviceError>(function != nullptr, "{}: no {} kernel in this build", op.name,
+                       device.kind == Device::Kind::cpu ? "CPU" : "CUDA");
+  StorageRef workspace;  // given back after the launch: later launches of the same stream may have it
+  if (kernel.workspace) {
+    workspace = Storage::allocate(kernel.workspace(call), device);
+    call.workspace = workspace->data();
+  }
+  if (StepState* step = running_step(); step && step->recording) step->recording->launches.emplace_back(op, function, call);
+  function(call);
+}
+
+Specs same_as_input(std::span<const Spec> in, const Attrs&) {
+  require<DTypeError>(in[0].dtype == DType::f32 || in[0].dtype == DType::f64, "ops compute in f32 and f64, not {}; cast first",
+                      in[0].dtype);
+  return {in[0]};
+}
+
+}  // namespace xent

@@ -1,0 +1,47 @@
+#include <xent/core/device.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+
+#include <xent/core/memory.h>
+#include <xent/core/require.h>
+
+namespace xent {
+
+std::string Device::str() const { return kind == Kind::cpu ? "cpu" : fmt::format("cuda:{}", index); }
+
+Device parse_device(std::string_view text) {
+  if (text == "cpu") return Device::cpu();
+  if (text == "cuda") return Device::cuda();
+  int index = -1;
+  if (text.starts_with("cuda:")) {
+    const auto [end, error] = std::from_chars(text.data() + 5, text.data() + text.size(), index);
+    if (error != std::errc{} || end != text.data() + text.size()) index = -1;
+  }
+  require<DeviceError>(index >= 0, "unknown device '{}': use cpu, cuda or cuda:N", text);
+  return Device::cuda(index);
+}
+
+bool is_available(Device device) { return device == Device::cpu(); }
+
+namespace {
+
+constexpr Memory cpu_memory = {
+    .allocate = [](int, size_t bytes) { return std::aligned_alloc(64, bytes); },
+    .release = [](int, void* data, size_t) { std::free(data); },
+    .fill_bytes = [](int, void* data, int byte, size_t bytes) { std::memset(data, byte, bytes); },
+    .copy_from_host = [](int, void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); },
+    .copy_to_host = [](int, void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); },
+};
+
+}  // namespace
+
+const Memory& memory(Device device) {
+  require<DeviceError>(device.kind != Device::Kind::cuda, "{}: this build has no CUDA (see XENT_CUDA in README.md); use Device::cpu()",
+                       device);
+  require<DeviceError>(device.index == 0, "cpu: there is one CPU device, index 0, not {}", device.index);
+  return cpu_memory;
+}
+
+}  // namespace xent

@@ -1,0 +1,16 @@
+// The ops the engine itself is made of. They go through launch() like all others, so a Step records them.
+#pragma once
+
+#include <xent/core/op.h>
+
+namespace xent {
+
+extern const Op fill_op;        // x = value
+extern const Op copy_op;        // y = x
+extern const Op accumulate_op;  // x += y, in place
+
+void launch_fill(const Tensor& x, double value);
+void launch_copy(const Tensor& to, const Tensor& from);
+void launch_accumulate(const Tensor& to, const Tensor& from);
+
+}  // namespace xent

@@ -1,0 +1,50 @@
+// check_gradients and check_op: compares backward with differences of forward. Shipped: check your own ops with it.
+//
+//   GradientReport report = check_gradients(
+//       [](std::span<const Tensor> in) { return sum(tanh(in[0])); }, {normal({3, 5}, DType::f64)});
+//   if (!report) throw std::runtime_error(report.message);
+//
+// Along one random direction v of the inputs and one random upstream u of the output, the number u . (f(x + h v) -
+// f(x - h v)) / 2h must be the number (backward of u) . v. One pair of evaluations covers an input of any size; in f64
+// the two agree to about 1e-9, so a wrong factor of 1.001 is seen.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <xent/core/op.h>
+
+namespace xent {
+
+struct GradientCheckOptions {
+  double tolerance = 1e-6;   // largest error allowed, relative to 1 + |difference quotient|
+  double step = 1e-4;        // h; the quotient's error is of order h^4
+  int directions = 3;        // random directions per input
+  uint64_t seed = 1;
+};
+
+struct GradientReport {
+  bool passed = true;
+  double worst_error = 0;  // relative, over all that was compared
+  std::string message;     // empty if passed, else op, input, both numbers
+
+  explicit operator bool() const { return passed; }
+};
+
+using DifferentiableFunction = std::function<Tensor(std::span<const Tensor>)>;
+
+// Checks the gradient of f for each of its floating inputs. Inputs must be f64: throws DTypeError otherwise.
+GradientReport check_gradients(const DifferentiableFunction& f, std::vector<Tensor> inputs, const GradientCheckOptions& options = {});
+
+// Checks an op on its own samples: gradients in f64 for every differentiable input and output; backward run a second
+// time into the same Gradients must double them; every gradient is fully written; one thread and three give the same
+// bits. Throws ArgumentError for an op without samples.
+GradientReport check_op(const Op& op, const GradientCheckOptions& options = {});
+
+// Runs an op's forward, and its backward if it has one, three times as a Step on each sample, and compares the bits of the replayed call
+// with those of the eager one.
+GradientReport check_replay(const Op& op, DType dtype = DType::f32);
+
+}  // namespace xent

@@ -1,0 +1,284 @@
+#include <xent/core/tape.h>
+
+#include <atomic>
+
+#include <xent/core/fill.h>
+#include <xent/core/require.h>
+#include <xent/core/step_state.h>
+
+namespace xent {
+
+namespace {
+
+thread_local Tape* innermost = nullptr;
+
+uint64_t next_serial() {
+  static std::atomic<uint64_t> last = 0;
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+bool bit(Mask mask, size_t i) { return mask >> i & 1; }
+
+}  // namespace
+
+Tape::Tape() : serial_(next_serial()), outer_(innermost), thread_(&innermost) { innermost = this; }
+
+Tape::~Tape() {
+  // Tapes end in reverse order unless they live on the heap; then this one is taken out of the middle.
+  for (Tape** link = &innermost; *link; link = &(*link)->outer_)
+    if (*link == this) {
+      *link = outer_;
+      break;
+    }
+}
+
+Tape* Tape::recording() {
+  Tape* tape = innermost;
+  return tape && !tape->finished_ && !tape->in_backward_ ? tape : nullptr;
+}
+
+// ---- forward: record ----
+
+int Tape::slot_of(const Tensor& x) const {
+  const auto found = slot_by_id_.find(x.id());
+  return found == slot_by_id_.end() ? -1 : found->second;
+}
+
+int Tape::add_slot(const Tensor& x, bool wanted) {
+  const auto [entry, fresh] = slot_by_id_.try_emplace(x.id(), static_cast<int>(slots_.size()));
+  if (fresh) slots_.push_back({.id = x.id()});
+  Slot& slot = slots_[static_cast<size_t>(entry->second)];
+  slot.wanted = slot.wanted || wanted;
+  return entry->second;
+}
+
+void Tape::watch(const Tensor& x) {
+  require<ArgumentError>(static_cast<bool>(x), "watch: an empty tensor handle");
+  require<DTypeError>(is_floating(x.dtype()), "watch: a tensor of {} has no gradient", x.dtype());
+  require<TapeError>(!finished_, "watch: backward has run on this tape already; make a new one");
+  add_slot(x, true);
+}
+
+void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inputs, const Tensors& outputs) {
+  if (!op.backward && !op.view) return;
+  const auto carries = [&](size_t i) { return bit(op.differentiable_out, i) && is_floating(outputs[i].dtype()); };
+  bool differentiable = false;
+  for (size_t i = 0; i < outputs.size(); ++i) differentiable |= carries(i);
+  if (!differentiable) return;
+
+  InlineVector<int, 8> in_slots;
+  bool wanted = false;
+  for (const Tensor& input : inputs) {
+    in_slots.push_back(!input ? -1 : input.requires_grad() ? add_slot(input, true) : slot_of(input));
+    wanted |= in_slots[in_slots.size() - 1] >= 0;
+  }
+  if (!wanted) return;
+
+  Node node{.op = &op, .attrs = attrs, .in = {}, .out = {}};
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor& input = inputs[i];
+    require<TapeError>(in_slots[i] < 0 || bit(op.differentiable, i), "{}: there is no gradient for input {} of shape {}; detach() it",
+                       op.name, i, input.shape());
+    require<TapeError>(input.derivative_of() < serial_,
+                       "{}: input {} of shape {} is a gradient computed while this tape was recording. Only first derivatives are "
+                       "supported; detach() it to use it as a constant",
+                       op.name, i, input.shape());
+    const bool keep = input && bit(op.needs_in, i);
+    node.in.push_back({keep ? input : input.without_bytes(), input ? input.storage()->version() : 0, in_slots[i]});
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const Tensor& output = outputs[i];
+    const bool keep = bit(op.needs_out, i) && !op.view;
+    node.out.push_back({keep ? output : output.without_bytes(), output.storage()->version(),
+                        carries(i) ? add_slot(output, false) : -1});
+  }
+  nodes_.push_back(std::move(node));
+}
+
+// ---- backward: replay the nodes in reverse; order of creation is a topological order already ----
+
+Gradients Tape::backward(const Tensor& root, const BackwardOptions& options) {
+  Gradients gradients;
+  backward(root, gradients, options);
+  return gradients;
+}
+
+void Tape::check(const Tensor& root, const BackwardOptions& options) const {
+  require<ArgumentError>(static_cast<bool>(root), "backward: an empty tensor handle");
+  require<TapeError>(thread_ == &innermost, "backward: the tape belongs to another thread");
+  require<TapeError>(!finished_, "backward: called twice on one tape, which released what it kept; pass {{.retain = true}} to the first call");
+  require<TapeError>(slot_of(root) >= 0,
+                     "backward: the tensor of shape {} was not computed on this tape from a parameter or a watched tensor",
+                     root.shape());
+  if (!options.upstream) {
+    require<ShapeError>(root.elements() == 1, "backward: the root has shape {}; reduce it to one element, or pass an upstream gradient",
+                        root.shape());
+  } else {
+    require<ShapeError>(options.upstream.shape() == root.shape(), "backward: upstream gradient {} for a root {}",
+                        options.upstream.shape(), root.shape());
+    require<DTypeError>(options.upstream.dtype() == root.dtype(), "backward: upstream gradient of {} for a root of {}",
+                        options.upstream.dtype(), root.dtype());
+  }
+  for (const Node& node : nodes_)
+    for (const auto* part : {&node.in, &node.out})
+      for (const Kept& kept : *part)
+        require<TapeError>(!kept.tensor.storage() || kept.tensor.storage()->version() == kept.version,
+                           "backward: {} kept a tensor of shape {} that was written in place since; clone() it before writing",
+                           node.op->name, kept.tensor.shape());
+}
+
+void Tape::backward(const Tensor& root, Gradients& into, const BackwardOptions& options) {
+  check(root, options);
+  for (Slot& slot : slots_) {
+    const Tensor* existing = slot.wanted ? into.find(slot.id) : nullptr;
+    slot.in_place = existing != nullptr;
+    slot.gradient = existing ? *existing : Tensor();
+    if (slot.in_place) note_update(slot.gradient);
+  }
+  struct Finish {  // also when a kernel throws
+    Tape& tape;
+    bool retain;
+    ~Finish() {
+      for (Slot& slot : tape.slots_) slot.gradient = Tensor();
+      if (!retain) tape.nodes_.clear();
+      tape.finished_ = !retain;
+      tape.in_backward_ = false;
+    }
+  } finish{*this, options.retain};
+  in_backward_ = true;
+
+  Slot& root_slot = slots_[static_cast<size_t>(slot_of(root))];
+  add_gradient(root_slot, options.upstream ? options.upstream : Tensor::ones(root.shape(), root.dtype(), root.device()));
+  for (size_t i = nodes_.size(); i-- > 0;) {
+    run(nodes_[i]);
+    for (const Kept& out : nodes_[i].out) {  // all that read it come later and are done
+      if (out.slot < 0) continue;
+      Slot& slot = slots_[static_cast<size_t>(out.slot)];
+      if (!slot.wanted) slot.gradient = Tensor();
+    }
+    if (!options.retain) nodes_[i].in = nodes_[i].out = {};
+  }
+  collect(into, options.retain);
+}
+
+bool Tape::owned(const Slot& slot) { return slot.in_place || slot.gradient.storage().use_count() == 1; }
+
+void Tape::run(const Node& node) {
+  InlineVector<Slice, 8> in, out, grad_in, grad_out;
+  bool arrived = false;
+  for (const Kept& kept : node.out) {
+    out.push_back(slice_of(kept.tensor));
+    const Tensor& gradient = kept.slot >= 0 ? slots_[static_cast<size_t>(kept.slot)].gradient : kept.tensor.without_bytes();
+    note_use(gradient);
+    grad_out.push_back(slice_of(gradient));
+    arrived |= static_cast<bool>(gradient);
+  }
+  if (!arrived) return;
+
+  const Op& op = *node.op;
+  if (op.view && !op.backward) {
+    const Tensor& gradient = slots_[static_cast<size_t>(node.out[0].slot)].gradient;
+    add_gradient(slots_[static_cast<size_t>(node.in[0].slot)], gradient.view(node.in[0].tensor.shape(), 0));
+    return;
+  }
+
+  Tensors fresh;  // where an input's gradient goes; empty: none, or straight into the slot
+  Device device;
+  for (const Kept& kept : node.out)
+    if (kept.slot >= 0 && slots_[static_cast<size_t>(kept.slot)].gradient)
+      device = slots_[static_cast<size_t>(kept.slot)].gradient.device();
+  for (size_t i = 0; i < node.in.size(); ++i) {
+    const Kept& kept = node.in[i];
+    in.push_back(slice_of(kept.tensor));
+    note_use(kept.tensor);
+    Slice target = {.shape = kept.tensor.shape(), .dtype = kept.tensor.dtype()};
+    fresh.push_back({});
+    if (kept.slot >= 0) {
+      const Slot& slot = slots_[static_cast<size_t>(kept.slot)];
+      bool taken = false;  // the same tensor may be two inputs of one op: mul(x, x)
+      for (size_t j = 0; j < i; ++j) taken |= node.in[j].slot == kept.slot;
+      if (op.accumulates && slot.gradient && !taken && owned(slot)) {
+        target.beta = 1;
+        target.data = slot.gradient.raw();
+        note_use(slot.gradient);
+      } else {
+        fresh[i] = Tensor::empty(target.shape, target.dtype, device);
+        target.data = fresh[i].raw();
+      }
+    }
+    grad_in.push_back(target);
+  }
+  launch(op, op.backward,
+         {.in = {in.data(), in.size()}, .out = {out.data(), out.size()}, .grad_in = {grad_in.data(), grad_in.size()},
+          .grad_out = {grad_out.data(), grad_out.size()}, .attrs = node.attrs},
+         device);
+  for (size_t i = 0; i < fresh.size(); ++i)
+    if (fresh[i]) add_gradient(slots_[static_cast<size_t>(node.in[i].slot)], std::exchange(fresh[i], Tensor()));
+}
+
+// The first gradient to arrive is stored, the next ones are added; nothing is zeroed first.
+void Tape::add_gradient(Slot& slot, Tensor gradient) {
+  if (!slot.gradient) {
+    slot.gradient = std::move(gradient);
+  } else if (owned(slot)) {
+    launch_accumulate(slot.gradient, gradient);
+  } else {  // somebody else reads what is there: a view, or the caller's upstream
+    Tensor total = Tensor::empty(gradient.shape(), gradient.dtype(), gradient.device());
+    launch_copy(total, slot.gradient);
+    launch_accumulate(total, gradient);
+    slot.gradient = std::move(total);
+  }
+}
+
+void Tape::collect(Gradients& into, bool retain) {
+  // A derivative used under a tape that still records would need a second derivative: mark it, so that tape can refuse.
+  const uint64_t enclosing = retain ? serial_ : outer_ ? outer_->serial_ : 0;
+  for (Slot& slot : slots_) {
+    if (!slot.wanted || !slot.gradient || slot.in_place) continue;
+    Tensor gradient = std::exchange(slot.gradient, Tensor());
+    if (gradient.storage().use_count() > 1) {  // shared with another gradient or the upstream: own bytes
+      Tensor copy = Tensor::empty(gradient.shape(), gradient.dtype(), gradient.device());
+      launch_copy(copy, gradient);
+      gradient = std::move(copy);
+    }
+    into.set(slot.id, std::move(gradient.mark_derivative(enclosing)));
+  }
+}
+
+// ---- print ----
+
+size_t Tape::kept_bytes() const {
+  size_t bytes = 0;
+  for (const Node& node : nodes_)
+    for (const auto* part : {&node.in, &node.out})
+      for (const Kept& kept : *part)
+        if (kept.tensor) bytes += kept.tensor.bytes();
+  return bytes;
+}
+
+std::string Tape::print() const {
+  const auto shapes = [](const InlineVector<Kept, 8>& part) {
+    std::string text;
+    for (const Kept& kept : part) text += fmt::format("{}{}", text.empty() ? "" : " ", kept.tensor.shape());
+    return text;
+  };
+  std::string text = fmt::format("{:>3}  {:<22} {:<52} {:<14} {:>10}\n", "#", "op", "inputs -> outputs", "kept", "bytes");
+  for (size_t n = 0; n < nodes_.size(); ++n) {
+    const Node& node = nodes_[n];
+    std::string kept;
+    size_t bytes = 0;
+    const auto add = [&](const char* prefix, const InlineVector<Kept, 8>& part) {
+      for (size_t i = 0; i < part.size(); ++i) {
+        if (!part[i].tensor) continue;
+        kept += fmt::format("{}{}{}", kept.empty() ? "" : " ", prefix, i);
+        bytes += part[i].tensor.bytes();
+      }
+    };
+    add("in", node.in);
+    add("out", node.out);
+    text += fmt::format("{:>3}  {:<22} {:<52} {:<14} {:>10}\n", n, node.op->name, shapes(node.in) + " -> " + shapes(node.out), kept, bytes);
+  }
+  return text;
+}
+
+}  // namespace xent

@@ -1,0 +1,123 @@
+// Tape: records the ops applied while it lives and computes gradients by walking them backwards.
+//
+//   Tensor x = Tensor::from({3}, {1});
+//   Tape tape;
+//   tape.watch(x);
+//   Tensor y = sum(x * x);
+//   Gradients gradients = tape.backward(y);
+//   gradients[x].item();  // 6
+//
+// An op is recorded if one of its inputs wants a gradient: a parameter (set_requires_grad), a watched tensor, or the
+// output of a recorded op. Without a living tape nothing is recorded, so evaluation needs no switch. Tapes belong to
+// their thread and nest: the innermost records. docs/tape.md tells more.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <xent/core/op.h>
+#include <xent/core/tensor.h>
+
+namespace xent {
+
+// The gradients of one or more backward passes, by the tensor they belong to. A value: no tensor has a .grad, so none
+// has to be zeroed.
+class Gradients {
+ public:
+  // Makes zero gradients that outlive a Step's calls, to accumulate into. Throws ReplayError inside a Step.
+  static Gradients zeros(std::span<const Tensor> tensors);
+
+  // Returns the gradient for x. Throws TapeError if x got none: it was not watched, or the loss does not depend on it.
+  const Tensor& operator[](const Tensor& x) const;
+  const Tensor* find(const Tensor& x) const;  // null if there is none
+  bool contains(const Tensor& x) const { return find(x) != nullptr; }
+
+  void set(const Tensor& x, Tensor gradient);
+  void fill(double value);  // in place: fill(0) starts the next accumulation
+
+  size_t size() const { return entries_.size(); }
+  auto begin() const { return entries_.begin(); }  // pairs of tensor id and gradient, by id
+  auto end() const { return entries_.end(); }
+
+ private:
+  friend class Tape;
+  const Tensor* find(uint64_t id) const;
+  void set(uint64_t id, Tensor gradient);
+  std::vector<std::pair<uint64_t, Tensor>> entries_;  // sorted by id
+};
+
+struct BackwardOptions {
+  Tensor upstream = {};  // the gradient that arrives at the root; needed unless the root has one element
+  bool retain = false;   // keep what backward needs for another backward on this tape
+};
+
+class Tape {
+ public:
+  Tape();
+  ~Tape();
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  // Wants the gradient for x, a leaf or a result. Throws DTypeError for integers.
+  void watch(const Tensor& x);
+
+  // Computes the gradients of root for every parameter and watched tensor that it depends on.
+  // Throws TapeError if root was not computed on this tape, if backward ran already (without retain), or if a tensor
+  // that was kept has been written in place since; ShapeError if root has more than one element and no upstream.
+  Gradients backward(const Tensor& root, const BackwardOptions& options = {});
+
+  // The same, adding to the gradients that are there already: K calls accumulate K micro-batches.
+  void backward(const Tensor& root, Gradients& into, const BackwardOptions& options = {});
+
+  // Returns a table of what is recorded: op, shapes, the tensors kept for backward and their bytes.
+  std::string print() const;
+  size_t size() const { return nodes_.size(); }
+  size_t kept_bytes() const;
+
+  // The tape that records on this thread now, or null.
+  static Tape* recording();
+
+  // Appends a node if an input wants a gradient; called by apply.
+  void record(const Op& op, const Attrs& attrs, std::span<const Tensor> inputs, const Tensors& outputs);
+
+ private:
+  struct Slot {  // a tensor whose gradient is computed
+    uint64_t id = 0;
+    bool wanted = false;    // by the caller: a parameter or a watched tensor
+    bool in_place = false;  // the gradient is the caller's, to be added to
+    Tensor gradient = {};
+  };
+  struct Kept {  // a node's input or output; without bytes if backward does not read it
+    Tensor tensor;
+    uint64_t version = 0;
+    int slot = -1;  // -1: no gradient
+  };
+  struct Node {
+    const Op* op;
+    Attrs attrs;
+    InlineVector<Kept, 8> in, out;
+  };
+
+  int slot_of(const Tensor& x) const;
+  int add_slot(const Tensor& x, bool wanted);
+  void check(const Tensor& root, const BackwardOptions& options) const;
+  void run(const Node& node);
+  void add_gradient(Slot& slot, Tensor gradient);
+  void collect(Gradients& into, bool retain);
+  static bool owned(const Slot& slot);
+
+  std::vector<Node> nodes_;
+  std::vector<Slot> slots_;
+  std::unordered_map<uint64_t, int> slot_by_id_;
+  uint64_t serial_;
+  Tape* outer_;
+  const void* thread_;  // an address of this thread's own
+  bool finished_ = false;
+  bool in_backward_ = false;
+};
+
+}  // namespace xent

@@ -1,0 +1,39 @@
+// Dataset: samples with labels, by index. A data set of your own is three functions:
+//
+//   struct Xor : Dataset {
+//     int64_t size() const override { return 4; }
+//     Shape sample_shape() const override { return {2}; }
+//     int64_t get(int64_t index, std::span<float> sample) const override {
+//       sample[0] = static_cast<float>(index % 2);
+//       sample[1] = static_cast<float>(index / 2);
+//       return sample[0] != sample[1];  // the label
+//     }
+//   };
+//
+// A Loader (loader.h) makes batches of it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <xent/core/shape.h>
+
+namespace xent {
+
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+
+  virtual int64_t size() const = 0;
+  virtual Shape sample_shape() const = 0;  // of one input: [height, width, channels] for images
+
+  // Writes every element of one sample, index in [0, size()), and returns its label. Called from several threads at
+  // once. What it throws ends the loop over the Loader.
+  virtual int64_t get(int64_t index, std::span<float> sample) const = 0;
+
+  // Writes the samples of many indices one after the other, and their labels. Calls get from several threads; worth
+  // overriding where many samples are cheaper together. Throws ShapeError for spans of the wrong size.
+  virtual void gather(std::span<const int64_t> indices, std::span<float> samples, std::span<int64_t> labels) const;
+};
+
+}  // namespace xent

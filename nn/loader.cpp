@@ -1,0 +1,107 @@
+#include <xent/nn/loader.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <numeric>
+#include <span>
+
+#include <xent/core/require.h>
+#include <xent/nn/shuffle.h>
+
+namespace xent {
+
+namespace {
+
+int64_t count_batches(int64_t samples, const LoaderOptions& options) {
+  require<ArgumentError>(samples > 0, "Loader: the data set has {} samples; there is nothing to load", samples);
+  require<ArgumentError>(options.batch >= 1, "Loader: batch is {}, expected 1 or more", options.batch);
+  require<ArgumentError>(!options.drop_last || samples >= options.batch,
+                         "Loader: drop_last leaves no batch of {}: the data set has {} samples", options.batch, samples);
+  return samples / options.batch + (!options.drop_last && samples % options.batch != 0);
+}
+
+Shape batch_shape(int64_t count, const Shape& sample) {
+  require<ShapeError>(sample.rank() < Shape::max_rank, "Loader: samples are {}: no axis is left for the batch", sample);
+  std::array<int64_t, Shape::max_rank> extents{count};
+  std::ranges::copy(sample, extents.begin() + 1);
+  return Shape(std::span<const int64_t>(extents.data(), static_cast<size_t>(sample.rank()) + 1));
+}
+
+// Makes a tensor that nobody else can see: the one from last time, unless there is none or somebody holds it.
+void make_own(Tensor& tensor, const Shape& shape, DType dtype, Device device) {
+  if (tensor && tensor.storage().use_count() == 1) {
+    // Another thread may just have let go of it: what that thread read, it read before we write.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return;
+  }
+  tensor = Tensor::persistent("a batch", shape, dtype, device);
+}
+
+template <Element T>
+std::span<T> writable(Tensor& tensor) {
+  return {tensor.mutable_data<T>(), static_cast<size_t>(tensor.elements())};
+}
+
+}  // namespace
+
+Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
+    : dataset_(&dataset),
+      options_(options),
+      sample_shape_(dataset.sample_shape()),
+      batches_(count_batches(dataset.size(), options)),
+      order_(static_cast<size_t>(dataset.size())) {
+  batch_shape(1, sample_shape_);
+  std::iota(order_.begin(), order_.end(), 0);
+}
+
+Loader::Iterator Loader::begin() {
+  if (options_.shuffle) {
+    HostRandom random(options_.seed, static_cast<uint64_t>(epoch_));
+    std::iota(order_.begin(), order_.end(), 0);  // not the order of the epoch before
+    shuffle(std::span(order_), random);
+  }
+  ++epoch_;
+  ++loops_;
+  load(0);
+  return Iterator(*this);
+}
+
+void Loader::set_epoch(int64_t epoch) {
+  require<ArgumentError>(epoch >= 0, "set_epoch: {} is not an epoch; they count from 0", epoch);
+  epoch_ = epoch;
+}
+
+void Loader::load(int64_t index) {
+  const int64_t begin = index * options_.batch;
+  const int64_t count = std::min(options_.batch, size() - begin);
+  const Shape shape = batch_shape(count, sample_shape_);
+  auto& [batch, host_images, host_labels] = buffers(index);
+  make_own(batch.images, shape, DType::f32, options_.device);
+  make_own(batch.labels, {count}, DType::i64, options_.device);
+
+  const bool on_host = options_.device == Device::cpu();
+  if (!on_host) {
+    make_own(host_images, shape, DType::f32, Device::cpu());
+    make_own(host_labels, {count}, DType::i64, Device::cpu());
+  }
+  Tensor& images = on_host ? batch.images : host_images;
+  Tensor& labels = on_host ? batch.labels : host_labels;
+  const auto indices = std::span<const int64_t>(order_).subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
+  dataset_->gather(indices, writable<float>(images), writable<int64_t>(labels));
+  if (!on_host) {
+    batch.images.copy_from(images);
+    batch.labels.copy_from(labels);
+  }
+  batch.index = index;
+}
+
+Loader::Iterator& Loader::Iterator::operator++() {
+  require<ArgumentError>(loop_ == loader_->loops_, "Loader: another loop over it has begun; use a Loader of its own there");
+  require<ArgumentError>(index_ < loader_->batches_, "Loader: this epoch has {} batches and is over", loader_->batches_);
+  if (index_ + 1 < loader_->batches_) loader_->load(index_ + 1);
+  ++index_;
+  return *this;
+}
+
+}  // namespace xent

@@ -1,0 +1,99 @@
+// Loader: walks over a Dataset in batches, in a new random order every epoch.
+//
+//   Loader loader(train, {.batch = 64, .shuffle = true, .seed = 1});
+//   for (int epoch = 0; epoch < 5; ++epoch)
+//     for (const Batch& batch : loader)  // images [64, 28, 28, 1], labels [64]
+//       train_step(batch.images, batch.labels);
+//
+// The order depends on seed and epoch only, and a batch is the same for any number of threads. Batches are made
+// outside Steps and handed to them. After the first epoch a Loader takes no memory: it writes a batch over an earlier
+// one. A batch that somebody still holds a handle to is left alone, so what you keep does not change.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <vector>
+
+#include <xent/core/tensor.h>
+#include <xent/nn/dataset.h>
+
+namespace xent {
+
+struct LoaderOptions {
+  int64_t batch = 64;      // samples; the last batch of an epoch may have fewer
+  bool shuffle = false;
+  uint64_t seed = 0;       // of the order
+  bool drop_last = false;  // leaves out a last batch that is not full
+  Device device = Device::cpu();
+};
+
+struct Batch {
+  Tensor images;      // [batch, ...sample shape], f32
+  Tensor labels;      // [batch], i64
+  int64_t index = 0;  // in its epoch
+
+  int64_t size() const { return labels.elements(); }
+};
+
+class Loader {
+ public:
+  class Iterator;
+
+  // The data set must outlive the Loader and keep its size. Throws ArgumentError for a data set without samples, a
+  // batch below 1, or if drop_last leaves no batch; ShapeError for samples of rank 8.
+  explicit Loader(const Dataset& dataset, const LoaderOptions& options = {});
+  explicit Loader(const Dataset&& temporary, const LoaderOptions& options = {}) = delete;
+
+  // Starts the next epoch. A loop over an earlier one that still runs gets an ArgumentError at its next batch.
+  Iterator begin();
+  std::default_sentinel_t end() const { return {}; }
+
+  int64_t batches() const { return batches_; }  // per epoch
+
+  // The epoch that the next loop will be, from 0. Save it and set it to go on after a restart.
+  int64_t epoch() const { return epoch_; }
+  void set_epoch(int64_t epoch);  // throws ArgumentError below 0
+
+ private:
+  struct Buffers {
+    Batch batch;
+    Tensor host_images, host_labels;  // on the way to another device
+  };
+
+  Buffers& buffers(int64_t index) { return index < size() / options_.batch ? full_ : last_; }
+  int64_t size() const { return static_cast<int64_t>(order_.size()); }
+  void load(int64_t index);
+
+  const Dataset* dataset_;
+  LoaderOptions options_;
+  Shape sample_shape_;
+  int64_t batches_;
+  int64_t epoch_ = 0;
+  uint64_t loops_ = 0;          // begun so far
+  std::vector<int64_t> order_;  // of the samples in this epoch
+  Buffers full_, last_;         // last_ has fewer samples
+};
+
+// An input iterator: one batch at a time, and copies walk together.
+class Loader::Iterator {
+ public:
+  using value_type = Batch;
+  using difference_type = std::ptrdiff_t;
+
+  const Batch& operator*() const { return loader_->buffers(index_).batch; }
+  const Batch* operator->() const { return &**this; }
+  Iterator& operator++();
+  void operator++(int) { ++*this; }
+  friend bool operator==(const Iterator& i, std::default_sentinel_t) { return i.index_ == i.loader_->batches(); }
+
+ private:
+  friend class Loader;
+  explicit Iterator(Loader& loader) : loader_(&loader), loop_(loader.loops_) {}
+
+  Loader* loader_;
+  uint64_t loop_;
+  int64_t index_ = 0;
+};
+
+}  // namespace xent

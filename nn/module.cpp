@@ -1,0 +1,122 @@
+#include <xent/nn/module.h>
+
+#include <algorithm>
+
+#include <xent/core/require.h>
+
+namespace xent {
+
+namespace {
+
+// Calls on_each(path, tensor) for every tensor of a module and its parts.
+template <class F>
+class TensorWalk : public Visitor {
+ public:
+  explicit TensorWalk(F on_each) : on_each_(std::move(on_each)) {}
+
+ protected:
+  void on_tensor(const char* name, Tensor& tensor) override {
+    if (tensor) on_each_(path_ + name, tensor);
+  }
+  void on_module(const char* name, Module& module) override {
+    const size_t length = path_.size();
+    path_ += name;
+    path_ += '.';
+    module.visit(*this);
+    path_.resize(length);
+  }
+
+ private:
+  F on_each_;
+  std::string path_;
+};
+
+class SummaryTable : public Visitor {
+ public:
+  void add(const std::string& path, Module& module) {
+    rows_.push_back({path, module.describe(), "", 0});
+    const size_t length = path_.size();
+    path_ = path.empty() ? "" : path + ".";
+    module.visit(*this);
+    path_.resize(length);
+  }
+
+  std::string str() const {
+    size_t name_width = 4, module_width = 6, shape_width = 10;
+    int64_t total = 0;
+    for (const Row& row : rows_) {
+      name_width = std::max(name_width, row.path.size());
+      module_width = std::max(module_width, row.module.size());
+      shape_width = std::max(shape_width, row.shapes.size());
+      total += row.elements;
+    }
+    const auto line = [&](std::string_view name, std::string_view module, std::string_view shapes, std::string_view count) {
+      return fmt::format("{:<{}}  {:<{}}  {:<{}}  {:>10}\n", name, name_width, module, module_width, shapes, shape_width, count);
+    };
+    std::string text = line("name", "module", "parameters", "elements");
+    for (const Row& row : rows_) text += line(row.path, row.module, row.shapes, row.elements ? std::to_string(row.elements) : "");
+    return text + line("", "", "total", std::to_string(total));
+  }
+
+ protected:
+  void on_tensor(const char* name, Tensor& tensor) override {
+    if (!tensor) return;
+    Row& row = rows_.back();
+    row.shapes += fmt::format("{}{} {}", row.shapes.empty() ? "" : ", ", name, tensor.shape());
+    if (tensor.requires_grad()) row.elements += tensor.elements();
+  }
+  void on_module(const char* name, Module& module) override {
+    const std::string outer = path_;
+    add(outer + name, module);
+    path_ = outer;
+  }
+
+ private:
+  struct Row {
+    std::string path, module, shapes;
+    int64_t elements;
+  };
+  std::vector<Row> rows_;
+  std::string path_;
+};
+
+}  // namespace
+
+Tensor parameter(const Tensor& initial) {
+  Tensor tensor = Tensor::persistent("a parameter", initial.shape(), initial.dtype(), initial.device());
+  tensor.copy_from(initial);
+  tensor.set_requires_grad();
+  return tensor;
+}
+
+std::vector<Parameter> Module::parameters() {
+  std::vector<Parameter> list;
+  TensorWalk walk([&](const std::string& path, Tensor& tensor) {
+    if (tensor.requires_grad()) list.push_back({path, tensor});
+  });
+  visit(walk);
+  return list;
+}
+
+void Module::to(Device device) {
+  TensorWalk walk([&](const std::string&, Tensor& tensor) { tensor = tensor.to(device); });
+  visit(walk);
+}
+
+Tensor Sequential::forward(const Tensor& x) {
+  Tensor y = x;
+  for (const auto& module : modules_) y = module->forward(y);
+  return y;
+}
+
+void Sequential::visit(Visitor& visitor) {
+  for (size_t i = 0; i < modules_.size(); ++i) visitor(std::to_string(i).c_str(), *modules_[i]);
+}
+
+std::string summary(Module& model) {
+  SummaryTable table;
+  table.add("", model);
+  return table.str();
+}
+
+}  // namespace xent

@@ -1,0 +1,50 @@
+// Rows: a tensor folded around one axis to [outer, classes, inner]. Row r = (o, i) has its elements `inner` apart.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include <xent/core/parallel.h>
+#include <xent/core/shape.h>
+
+namespace xent::cpu {
+
+struct Rows {
+  int64_t outer, classes, inner;
+
+  Rows(const Shape& shape, int axis)
+      : outer(shape.product(0, axis)), classes(shape[axis]), inner(shape.product(axis + 1, shape.rank())) {}
+
+  int64_t count() const { return outer * inner; }
+  int64_t start(int64_t row) const { return row / inner * classes * inner + row % inner; }
+
+  // Calls body(row) for all rows, in parallel chunks of some 16k elements.
+  template <class Body>
+  void each(Body&& body) const {
+    const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(classes, 1));
+    parallel_for(count(), grain, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) body(row);
+    });
+  }
+};
+
+// The largest element of a row, and the logarithm of the sum of exp(x - max). The pair keeps all digits when every
+// element has a common offset; max + log(sum) as one number would not.
+template <class T>
+struct RowStatistics {
+  T max;
+  T log_sum;
+};
+
+// Sums in f64, in order. An element of +inf, a NaN, or a row of nothing but -inf gives NaN, as IEEE has it.
+template <class T>
+RowStatistics<T> row_statistics(const T* x, int64_t classes, int64_t stride) {
+  T max = x[0];
+  for (int64_t c = 1; c < classes; ++c) max = x[c * stride] > max ? x[c * stride] : max;
+  double sum = 0;
+  for (int64_t c = 0; c < classes; ++c) sum += static_cast<double>(std::exp(x[c * stride] - max));
+  return {max, static_cast<T>(std::log(sum))};
+}
+
+}  // namespace xent::cpu

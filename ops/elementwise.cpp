@@ -1,0 +1,121 @@
+// relu, tanh, sigmoid, gelu, exp, log, scale, shift:  y_i = f(x_i)      dx_i = dy_i f'(x_i)
+//
+// The functions themselves are in elementwise.h. Where f' can be told from the output, the input's bytes are dropped.
+#include <type_traits>
+
+#include <xent/core/dispatch.h>
+#include <xent/core/on_cuda.h>
+#include <xent/core/op.h>
+#include <xent/core/parallel.h>
+#include <xent/ops/all_ops.h>
+#include <xent/ops/check.h>
+#include <xent/ops/elementwise.h>
+#include <xent/ops/ops.h>
+#include <xent/ops/samples.h>
+
+namespace xent {
+
+using scalar::Reads;
+
+namespace {
+
+constexpr int64_t grain = 1 << 15;  // elements per chunk
+
+template <class F>
+Specs like_input(std::span<const Spec> in, const Attrs&) {
+  require_computable(F::name, in[0]);
+  return {in[0]};
+}
+
+// A function's numbers, if it has any, are the op's attributes.
+template <class F>
+F function(const Attrs& attrs) {
+  if constexpr (std::is_empty_v<F>) return {};
+  else return attrs.as<F>();
+}
+
+// What df takes. The derivative of scale and shift is a constant: df takes anything.
+template <class F>
+const Slice& read_by_df(const Call& call) {
+  if constexpr (F::reads == Reads::input) return call.in[0];
+  else if constexpr (F::reads == Reads::output) return call.out[0];
+  else return call.grad_out[0];
+}
+
+}  // namespace
+
+namespace cpu {
+
+template <class F>
+void map(const Call& call) {
+  dispatch_compute(call.out[0].dtype, [&]<class T>() {
+    const F f = function<F>(call.attrs);
+    const T* x = call.in[0].as<T>();
+    T* y = call.out[0].as<T>();
+    parallel_for(call.out[0].shape.elements(), grain, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) y[i] = f.f(x[i]);
+    });
+  });
+}
+
+template <class F>
+void map_grad(const Call& call) {
+  dispatch_compute(call.grad_in[0].dtype, [&]<class T>() {
+    const F f = function<F>(call.attrs);
+    const T* v = read_by_df<F>(call).template as<T>();
+    const T* dy = call.grad_out[0].as<T>();
+    T* dx = call.grad_in[0].as<T>();
+    parallel_for(call.grad_in[0].shape.elements(), grain, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) dx[i] = dy[i] * f.df(v[i]);
+    });
+  });
+}
+
+}  // namespace cpu
+
+namespace {
+
+// Shapes of odd sizes; the last one takes two chunks.
+template <auto sample, auto... attrs>
+Samples samples(DType dtype) {
+  return {{{sample({3, 5}, dtype, 1)}, Attrs{attrs...}},
+          {{sample({}, dtype, 2)}, Attrs{attrs...}},
+          {{sample({2, 1, 7, 3}, dtype, 3)}, Attrs{attrs...}},
+          {{sample({grain + 233}, dtype, 4)}, Attrs{attrs...}}};
+}
+
+template <class F>
+constexpr Op elementwise(const char* formula, Samples (*samples)(DType)) {
+  return {
+      .name = F::name,
+      .formula = formula,
+      .infer = like_input<F>,
+      .forward = {cpu::map<F>, ON_CUDA(map<F>)},
+      .backward = {cpu::map_grad<F>, ON_CUDA(map_grad<F>)},
+      .needs_in = F::reads == Reads::input ? everything : nothing,
+      .needs_out = F::reads == Reads::output ? everything : nothing,
+      .samples = samples,
+  };
+}
+
+}  // namespace
+
+constinit const Op relu_op = elementwise<scalar::Relu>("y = max(x, 0)", samples<nonzero_sample>);
+constinit const Op tanh_op = elementwise<scalar::Tanh>("y = tanh(x)", samples<normal_sample>);
+constinit const Op sigmoid_op = elementwise<scalar::Sigmoid>("y = 1 / (1 + exp(-x))", samples<normal_sample>);
+constinit const Op gelu_op = elementwise<scalar::Gelu>("y = x/2 (1 + erf(x / sqrt(2)))", samples<normal_sample>);
+constinit const Op exp_op = elementwise<scalar::Exp>("y = exp(x)", samples<normal_sample>);
+constinit const Op log_op = elementwise<scalar::Log>("y = log(x)", samples<positive_sample>);
+constinit const Op scale_op = elementwise<scalar::Scale>("y = factor x", samples<normal_sample, scalar::Scale{-2.5}>);
+constinit const Op shift_op = elementwise<scalar::Shift>("y = x + term", samples<normal_sample, scalar::Shift{0.75}>);
+
+Tensor relu(const Tensor& x) { return apply(relu_op, {x})[0]; }
+Tensor tanh(const Tensor& x) { return apply(tanh_op, {x})[0]; }
+Tensor sigmoid(const Tensor& x) { return apply(sigmoid_op, {x})[0]; }
+Tensor gelu(const Tensor& x) { return apply(gelu_op, {x})[0]; }
+Tensor exp(const Tensor& x) { return apply(exp_op, {x})[0]; }
+Tensor log(const Tensor& x) { return apply(log_op, {x})[0]; }
+Tensor scale(const Tensor& x, double factor) { return apply(scale_op, {x}, scalar::Scale{factor})[0]; }
+Tensor shift(const Tensor& x, double term) { return apply(shift_op, {x}, scalar::Shift{term})[0]; }
+
+}  // namespace xent
