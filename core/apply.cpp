@@ -10,11 +10,13 @@ namespace xent {
 
 namespace {
 
-// Describes the inputs and checks that they are on one device.
+// Describes the inputs and checks that they are there, on one device.
 Specs specs_of(const Op& op, std::span<const Tensor> inputs, Device& device) {
   Specs specs;
   const Tensor* first = nullptr;
-  for (const Tensor& input : inputs) {
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor& input = inputs[i];
+    require<ArgumentError>(input || op.optional >> i & 1, "{}: input {} is an empty tensor handle", op.name, i);
     specs.push_back({input.shape(), input.dtype(), static_cast<bool>(input)});
     if (!input) continue;
     if (!first) first = &input;

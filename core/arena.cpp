@@ -24,8 +24,15 @@ Arena::~Arena() {
 void Arena::begin_call() {
   std::scoped_lock lock(mutex_);
   generation_.fetch_add(1, std::memory_order_acq_rel);
-  chunk_ = used_ = 0;
+  chunk_ = kept_chunk_;
+  used_ = kept_used_;
   for (auto& [size, blocks] : free_) blocks.clear();  // keeps the lists' own memory
+}
+
+void Arena::keep() {
+  std::scoped_lock lock(mutex_);
+  kept_chunk_ = chunk_;
+  kept_used_ = used_;
 }
 
 std::byte* Arena::take(size_t bytes) {

@@ -24,6 +24,10 @@ class Arena : public std::enable_shared_from_this<Arena> {
 
   // Starts a call: forgets every block handed out. Handles of earlier calls are stale from here on.
   void begin_call();
+
+  // Makes what is handed out now stay so: begin_call() goes back to here. The slots of a plan's inputs.
+  void keep();
+
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
 
   std::byte* take(size_t bytes);
@@ -57,6 +61,7 @@ class Arena : public std::enable_shared_from_this<Arena> {
   std::vector<Chunk> chunks_;
   size_t chunk_ = 0;  // the chunk being cut
   size_t used_ = 0;   // bytes of it that are cut
+  size_t kept_chunk_ = 0, kept_used_ = 0;  // where begin_call() goes back to
   std::map<size_t, std::vector<std::byte*>> free_;
 };
 

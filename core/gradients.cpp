@@ -39,6 +39,7 @@ const Tensor& Gradients::operator[](const Tensor& x) const {
 }
 
 void Gradients::set(const Tensor& x, Tensor gradient) {
+  require<ArgumentError>(x && gradient, "Gradients::set: an empty tensor handle");
   require<ShapeError>(gradient.shape() == x.shape(), "Gradients::set: gradient {} for a tensor {}", gradient.shape(), x.shape());
   require<DTypeError>(gradient.dtype() == x.dtype(), "Gradients::set: gradient of {} for a tensor of {}", gradient.dtype(), x.dtype());
   set(x.id(), std::move(gradient));

@@ -137,12 +137,13 @@ struct Op {
   Kernel forward = {};
   Kernel backward = {};  // empty: not differentiable
 
-  Mask needs_in = everything;      // inputs that backward reads; the others' bytes are dropped
-  Mask needs_out = everything;       // outputs likewise
-  Mask differentiable = everything;  // inputs that can get a gradient
-  Mask differentiable_out = everything;  // outputs that can bring one; the others are constants to the tape: statistics
-  Mask updates = nothing;        // inputs written in place: moments, running statistics, weights
-  bool accumulates = false;   // backward honours beta
+  Mask optional = nothing;               // inputs that may be left out, as an empty handle
+  Mask needs_in = everything;            // inputs that backward reads; the others' bytes are dropped
+  Mask needs_out = everything;           // outputs likewise
+  Mask differentiable = everything;      // inputs that can get a gradient
+  Mask differentiable_out = everything;  // outputs that can bring one; to the tape the others are constants: statistics
+  Mask updates = nothing;                // inputs written in place: moments, running statistics, weights
+  bool accumulates = false;              // backward honours beta
 
   // For ops that compute nothing: the output is the input's bytes from this element on. Without a backward kernel the
   // gradient is a view as well, with the input's shape.

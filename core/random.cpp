@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numbers>
 
-#include <xent/core/fill.h>
+#include <xent/core/require.h>
 #include <xent/core/step_state.h>
 
 namespace xent {
@@ -25,6 +25,7 @@ double HostRandom::normal() {
 }
 
 uint64_t HostRandom::below(uint64_t bound) {
+  require<ArgumentError>(bound > 0, "below: there is no number in [0, 0)");
   const uint64_t rest = (0 - bound) % bound;  // 2^64 mod bound: words below it would make small numbers likelier
   uint64_t value = 0;
   do {

@@ -9,22 +9,23 @@ namespace xent {
 
 namespace {
 
+// For messages. Not to be given to require, whose arguments are evaluated also when all is well.
 std::string join(std::span<const int64_t> extents) { return fmt::format("[{}]", fmt::join(extents, ", ")); }
 
 }  // namespace
 
 Shape::Shape(std::span<const int64_t> extents) {
-  require<ShapeError>(extents.size() <= max_rank, "shape {}: at most {} axes are supported", join(extents), max_rank);
+  if (extents.size() > max_rank) fail<ShapeError>("shape {}: at most {} axes are supported", join(extents), max_rank);
   bool has_zero = false;
   int64_t product = 1;  // of the extents that are not 0, so that [huge, huge, 0] is refused as well
   for (const int64_t extent : extents) {
-    require<ShapeError>(extent >= 0, "shape {}: extents must not be negative", join(extents));
+    if (extent < 0) fail<ShapeError>("shape {}: extents must not be negative", join(extents));
     if (extent == 0) {
       has_zero = true;
       continue;
     }
-    require<ShapeError>(product <= std::numeric_limits<int64_t>::max() / extent / 16,
-                        "shape {}: too many elements", join(extents));  // 16: bytes stay within int64 as well
+    if (product > std::numeric_limits<int64_t>::max() / extent / 16)  // 16: bytes stay within int64 as well
+      fail<ShapeError>("shape {}: too many elements", join(extents));
     product *= extent;
   }
   std::ranges::copy(extents, extents_.begin());
@@ -33,7 +34,7 @@ Shape::Shape(std::span<const int64_t> extents) {
 }
 
 int Shape::resolve(int64_t axis) const {
-  require<ShapeError>(axis >= -rank_ && axis < rank_, "axis {} is not in [{}, {}) of shape {}", axis, -rank_, rank_, str());
+  require<ShapeError>(axis >= -rank_ && axis < rank_, "axis {} is not in [{}, {}) of shape {}", axis, -rank_, rank_, *this);
   return static_cast<int>(axis < 0 ? axis + rank_ : axis);
 }
 

@@ -51,8 +51,11 @@ struct Plan {
     return true;
   }
 
-  void copy_in(std::span<const Tensor> given) {
+  // Copies the inputs into the slots before the arena is put back: one may be a result of the last call.
+  void begin_call(std::span<const Tensor> given) {
     for (size_t i = 0; i < given.size(); ++i) inputs[i].copy_from(given[i]);
+    arena->begin_call();
+    for (Tensor& input : inputs) input = input.renewed();
   }
 };
 
@@ -95,9 +98,9 @@ void compare(const Recording& plan, const Recording& now) {
     require<ReplayError>(slices, "Step: launch {}, {}: works on other tensors than when recorded: a tensor that the function captured "
                          "was replaced; write into it with copy_from", i, title(is));
   }
-  require<ReplayError>(plan.launches.size() == now.launches.size(), "Step: {} launches but {} when recorded; the first that differs is {}: {}",
-                       now.launches.size(), plan.launches.size(),
-                       title((now.launches.size() > count ? now : plan).launches[count]), advice);
+  if (plan.launches.size() != now.launches.size())
+    fail<ReplayError>("Step: {} launches but {} when recorded; the first that differs is {}: {}", now.launches.size(),
+                      plan.launches.size(), title((now.launches.size() > count ? now : plan).launches[count]), advice);
 }
 
 }  // namespace
@@ -124,15 +127,17 @@ StepRunner::~StepRunner() = default;
 StepRunner::StepRunner(StepRunner&&) noexcept = default;
 StepRunner& StepRunner::operator=(StepRunner&&) noexcept = default;
 
-size_t StepRunner::plans() const { return state_->plans.size(); }
+size_t StepRunner::plans() const { return state_ ? state_->plans.size() : 0; }
 
 size_t StepRunner::launches(std::span<const Tensor> inputs) const {
+  if (!state_) return 0;
   for (const auto& plan : state_->plans)
     if (plan->serves(inputs)) return plan->recording ? plan->recording->launches.size() : 0;
   return 0;
 }
 
 Tensors StepRunner::operator()(std::span<const Tensor> inputs) {
+  require<ArgumentError>(state_ != nullptr, "Step: called after it was moved from");
   require<ReplayError>(!running_step(), "Step: called inside a Step; call its function directly");
   require<ReplayError>(!Tape::recording(), "Step: called while a tape records; the tape could not see inside. Make the tape in the function");
   for (const Tensor& input : inputs) {
@@ -154,7 +159,11 @@ Plan* StepRunner::State::plan_for(std::span<const Tensor> inputs) {
   auto plan = std::make_unique<Plan>();
   const Device device = inputs.empty() ? Device::cpu() : inputs[0].device();
   plan->arena = std::make_shared<Arena>(device);
-  for (const Tensor& input : inputs) plan->inputs.push_back(Tensor::persistent("Step", input.shape(), input.dtype(), input.device()));
+  {
+    const Arena::Scope scope(*plan->arena);
+    for (const Tensor& input : inputs) plan->inputs.push_back(Tensor::empty(input.shape(), input.dtype(), input.device()));
+    plan->arena->keep();
+  }
   plans.push_back(std::move(plan));
   return plans.back().get();
 }
@@ -162,11 +171,12 @@ Plan* StepRunner::State::plan_for(std::span<const Tensor> inputs) {
 Tensors StepRunner::State::call(std::span<const Tensor> inputs) {
   Plan* plan = plan_for(inputs);
   if (!plan) {  // one shape too many: run it, with memory from the cache
+    Tensors copies;  // the function may write into its inputs, or return one
+    for (const Tensor& input : inputs) copies.push_back(input.clone());
     Running running(nullptr, nullptr);
-    return function(inputs);
+    return function({copies.data(), copies.size()});
   }
-  plan->copy_in(inputs);  // first: an input may be a result of the last call, whose memory is about to be reused
-  plan->arena->begin_call();
+  plan->begin_call(inputs);
   return run_planned(*plan);
 }
 
@@ -205,15 +215,19 @@ Tensors StepRunner::State::run_planned(Plan& plan) {
 Tensors StepRunner::State::run_eagerly(Plan& plan, Recording* recording) {
   Running running(plan.arena.get(), recording);
   Tensors results = function({plan.inputs.data(), plan.inputs.size()});
-  for (Tensor& result : results)
-    for (const Tensor& input : plan.inputs)  // an input that is handed back would change with the next call
-      if (result && result.storage() == input.storage()) result = result.clone();
+  for (Tensor& result : results) {
+    if (!result) continue;
+    result.raw();  // a stale handle is found here: a replay would hand it out as a fresh one
+    note_use(result);
+    for (const Tensor& input : plan.inputs)  // handed back, a slot might come in as another input and be overwritten first
+      if (result.storage() == input.storage()) result = result.clone();
+  }
   return results;
 }
 
 Tensors StepRunner::State::run_replayed(Plan& plan) {
+  for (const StorageRef& storage : plan.recording->updated) storage->bump_version();  // first: a kernel may throw
   for (const Launch& launch : plan.recording->launches) launch.function(launch.call());
-  for (const StorageRef& storage : plan.recording->updated) storage->bump_version();
   Tensors results = plan.results;
   for (Tensor& result : results) result = result.renewed();
   return results;

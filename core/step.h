@@ -73,7 +73,7 @@ Result unpack_results(Tensors& tensors) {
 }
 
 template <class F, size_t... I>
-decltype(auto) call_with(F& function, std::span<const Tensor> inputs, std::index_sequence<I...>) {
+decltype(auto) call_with(F& function, [[maybe_unused]] std::span<const Tensor> inputs, std::index_sequence<I...>) {
   return function(inputs[I]...);
 }
 

@@ -1,5 +1,6 @@
 #include <xent/core/step_state.h>
 
+#include <xent/core/arena.h>
 #include <xent/core/require.h>
 
 namespace xent {
@@ -18,8 +19,12 @@ void require_outside_step(const char* who, const char* way_out) {
 }
 
 void note_use(const Tensor& tensor) {
-  if (state && state->recording && tensor && !tensor.storage()->in_arena())
-    state->recording->held.push_back(tensor.storage());
+  if (!state || !tensor) return;
+  const Arena* arena = tensor.storage()->arena();
+  require<ReplayError>(!arena || arena == Arena::current(),
+                       "tensor {} was made in a Step for other shapes, or in another Step, which will reuse its memory; "
+                       "pass it as an input, or capture a .clone() of it", tensor.shape());
+  if (state->recording && !arena) state->recording->held.push_back(tensor.storage());
 }
 
 void note_update(const Tensor& tensor) {

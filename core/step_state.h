@@ -41,7 +41,8 @@ void set_running_step(StepState* state);
 // Throws ReplayError if a Step runs on this thread: "item() inside a Step would freeze ...".
 void require_outside_step(const char* who, const char* way_out);
 
-// Tells a recording Step that a launch uses these bytes, or writes them in place. Bumps the version if so.
+// Tells a running Step that a launch uses these bytes, or writes them in place; the latter also bumps the version. Throws
+// ReplayError if they belong to another plan, whose next call reuses them unseen.
 void note_use(const Tensor& tensor);
 void note_update(const Tensor& tensor);
 

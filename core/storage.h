@@ -41,6 +41,7 @@ class Storage {
   // call is stale.
   uint64_t generation() const;
   bool in_arena() const { return arena_ != nullptr; }
+  const Arena* arena() const { return arena_.get(); }  // null for persistent bytes
 
  private:
   struct Private {};  // lets make_shared construct, and nobody else

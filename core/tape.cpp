@@ -1,6 +1,7 @@
 #include <xent/core/tape.h>
 
 #include <atomic>
+#include <unordered_set>
 
 #include <xent/core/fill.h>
 #include <xent/core/require.h>
@@ -55,6 +56,7 @@ int Tape::add_slot(const Tensor& x, bool wanted) {
 void Tape::watch(const Tensor& x) {
   require<ArgumentError>(static_cast<bool>(x), "watch: an empty tensor handle");
   require<DTypeError>(is_floating(x.dtype()), "watch: a tensor of {} has no gradient", x.dtype());
+  require<TapeError>(thread_ == &innermost, "watch: the tape belongs to another thread");
   require<TapeError>(!finished_, "watch: backward has run on this tape already; make a new one");
   add_slot(x, true);
 }
@@ -79,6 +81,12 @@ void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inpu
     const Tensor& input = inputs[i];
     require<TapeError>(in_slots[i] < 0 || bit(op.differentiable, i), "{}: there is no gradient for input {} of shape {}; detach() it",
                        op.name, i, input.shape());
+    if (in_slots[i] >= 0) {
+      const Slot& slot = slots_[static_cast<size_t>(in_slots[i])];
+      require<TapeError>(!slot.result || slot.version == input.storage()->version(),
+                         "{}: input {} of shape {} was written in place since it was recorded; detach() it to use it as a constant",
+                         op.name, i, input.shape());
+    }
     require<TapeError>(input.derivative_of() < serial_,
                        "{}: input {} of shape {} is a gradient computed while this tape was recording. Only first derivatives are "
                        "supported; detach() it to use it as a constant",
@@ -89,8 +97,13 @@ void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inpu
   for (size_t i = 0; i < outputs.size(); ++i) {
     const Tensor& output = outputs[i];
     const bool keep = bit(op.needs_out, i) && !op.view;
-    node.out.push_back({keep ? output : output.without_bytes(), output.storage()->version(),
-                        carries(i) ? add_slot(output, false) : -1});
+    const uint64_t version = output.storage()->version();
+    const int slot = carries(i) ? add_slot(output, false) : -1;
+    if (slot >= 0) {
+      slots_[static_cast<size_t>(slot)].result = true;
+      slots_[static_cast<size_t>(slot)].version = version;
+    }
+    node.out.push_back({keep ? output : output.without_bytes(), version, slot});
   }
   nodes_.push_back(std::move(node));
 }
@@ -103,7 +116,7 @@ Gradients Tape::backward(const Tensor& root, const BackwardOptions& options) {
   return gradients;
 }
 
-void Tape::check(const Tensor& root, const BackwardOptions& options) const {
+void Tape::check(const Tensor& root, const Gradients& into, const BackwardOptions& options) const {
   require<ArgumentError>(static_cast<bool>(root), "backward: an empty tensor handle");
   require<TapeError>(thread_ == &innermost, "backward: the tape belongs to another thread");
   require<TapeError>(!finished_, "backward: called twice on one tape, which released what it kept; pass {{.retain = true}} to the first call");
@@ -119,18 +132,28 @@ void Tape::check(const Tensor& root, const BackwardOptions& options) const {
     require<DTypeError>(options.upstream.dtype() == root.dtype(), "backward: upstream gradient of {} for a root of {}",
                         options.upstream.dtype(), root.dtype());
   }
+  std::unordered_set<StorageRef> added_to;  // what this backward writes, so it must not read it
+  for (const Slot& slot : slots_)
+    if (const Tensor* gradient = slot.wanted ? into.find(slot.id) : nullptr) added_to.insert(gradient->storage());
+  require<TapeError>(!added_to.contains(options.upstream.storage()),
+                     "backward: the upstream gradient is among the gradients to add to; clone() it");
   for (const Node& node : nodes_)
     for (const auto* part : {&node.in, &node.out})
-      for (const Kept& kept : *part)
-        require<TapeError>(!kept.tensor.storage() || kept.tensor.storage()->version() == kept.version,
+      for (const Kept& kept : *part) {
+        if (!kept.tensor) continue;
+        require<TapeError>(kept.tensor.storage()->version() == kept.version,
                            "backward: {} kept a tensor of shape {} that was written in place since; clone() it before writing",
                            node.op->name, kept.tensor.shape());
+        require<TapeError>(!added_to.contains(kept.tensor.storage()),
+                           "backward: {} kept a tensor of shape {} that is among the gradients to add to; clone() it before using it",
+                           node.op->name, kept.tensor.shape());
+      }
 }
 
 void Tape::backward(const Tensor& root, Gradients& into, const BackwardOptions& options) {
-  check(root, options);
-  for (Slot& slot : slots_) {
-    const Tensor* existing = slot.wanted ? into.find(slot.id) : nullptr;
+  check(root, into, options);
+  for (Slot& slot : slots_) {  // a result's gradient is sent on, so what was there before is added in the end
+    const Tensor* existing = slot.wanted && !slot.result ? into.find(slot.id) : nullptr;
     slot.in_place = existing != nullptr;
     slot.gradient = existing ? *existing : Tensor();
     if (slot.in_place) note_update(slot.gradient);
@@ -170,7 +193,7 @@ void Tape::run(const Node& node) {
     out.push_back(slice_of(kept.tensor));
     const Tensor& gradient = kept.slot >= 0 ? slots_[static_cast<size_t>(kept.slot)].gradient : kept.tensor.without_bytes();
     note_use(gradient);
-    grad_out.push_back(slice_of(gradient));
+    grad_out.push_back(gradient ? slice_of(gradient) : Slice{.shape = kept.tensor.shape(), .dtype = kept.tensor.dtype()});
     arrived |= static_cast<bool>(gradient);
   }
   if (!arrived) return;
@@ -236,6 +259,11 @@ void Tape::collect(Gradients& into, bool retain) {
   for (Slot& slot : slots_) {
     if (!slot.wanted || !slot.gradient || slot.in_place) continue;
     Tensor gradient = std::exchange(slot.gradient, Tensor());
+    if (const Tensor* existing = into.find(slot.id)) {
+      launch_accumulate(*existing, gradient);
+      note_update(*existing);
+      continue;
+    }
     if (gradient.storage().use_count() > 1) {  // shared with another gradient or the upstream: own bytes
       Tensor copy = Tensor::empty(gradient.shape(), gradient.dtype(), gradient.device());
       launch_copy(copy, gradient);

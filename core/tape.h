@@ -88,7 +88,9 @@ class Tape {
   struct Slot {  // a tensor whose gradient is computed
     uint64_t id = 0;
     bool wanted = false;    // by the caller: a parameter or a watched tensor
+    bool result = false;    // of a recorded op; else a leaf
     bool in_place = false;  // the gradient is the caller's, to be added to
+    uint64_t version = 0;   // of a result's storage when it was recorded
     Tensor gradient = {};
   };
   struct Kept {  // a node's input or output; without bytes if backward does not read it
@@ -104,7 +106,7 @@ class Tape {
 
   int slot_of(const Tensor& x) const;
   int add_slot(const Tensor& x, bool wanted);
-  void check(const Tensor& root, const BackwardOptions& options) const;
+  void check(const Tensor& root, const Gradients& into, const BackwardOptions& options) const;
   void run(const Node& node);
   void add_gradient(Slot& slot, Tensor gradient);
   void collect(Gradients& into, bool retain);

@@ -108,6 +108,8 @@ int64_t Tensor::item_i64() const {
 // ---- view and copy ----
 
 Tensor Tensor::view(const Shape& shape, int64_t offset_elements) const {
+  require<ShapeError>(offset_elements >= 0 && offset_elements <= elements() - shape.elements(),
+                      "view: shape {} from element {} on is not within shape {}", shape, offset_elements, shape_);
   Tensor tensor = *this;
   tensor.shape_ = shape;
   tensor.offset_ += offset_elements * static_cast<int64_t>(size_of(dtype_));
@@ -138,26 +140,32 @@ Tensor Tensor::to(Device device) const {
 void Tensor::copy_from(const Tensor& source) {
   require<ShapeError>(source.shape_ == shape_, "copy_from: shape {} into {}", source.shape_, shape_);
   require<DTypeError>(source.dtype_ == dtype_, "copy_from: {} into {}; cast first", source.dtype_, dtype_);
-  const Device from = source.device();
-  if (from == device()) {
+  void* to = raw();
+  const void* from = source.raw();
+  const Device here = device(), there = source.device();
+  if (source.storage_ == storage_) {  // views that may overlap: by way of other bytes
+    const Tensor between = empty(shape_, dtype_, here);
+    launch_copy(between, source);
+    launch_copy(*this, between);
+  } else if (there == here) {
     launch_copy(*this, source);
   } else {
     require_outside_step("copy_from another device", "copy before the Step");
-    const void* bytes_from = source.raw();
-    if (from == Device::cpu()) {
-      memory(device()).copy_from_host(device().index, raw(), bytes_from, bytes());
-    } else if (device() == Device::cpu()) {
-      memory(from).copy_to_host(from.index, raw(), bytes_from, bytes());
+    if (there == Device::cpu()) {
+      memory(here).copy_from_host(here.index, to, from, bytes());
+    } else if (here == Device::cpu()) {
+      memory(there).copy_to_host(there.index, to, from, bytes());
     } else {
       std::vector<std::byte> host(bytes());
-      memory(from).copy_to_host(from.index, host.data(), bytes_from, bytes());
-      memory(device()).copy_from_host(device().index, raw(), host.data(), bytes());
+      memory(there).copy_to_host(there.index, host.data(), from, bytes());
+      memory(here).copy_from_host(here.index, to, host.data(), bytes());
     }
   }
   note_update(*this);
 }
 
 void Tensor::fill(double value) {
+  raw();  // throws for an empty or stale handle
   launch_fill(*this, value);
   note_update(*this);
 }
@@ -178,7 +186,10 @@ Tensor Tensor::without_bytes() const {
 
 Tensor Tensor::renewed() const {
   Tensor tensor = *this;
-  if (storage_) tensor.generation_ = storage_->generation();
+  if (storage_ && storage_->in_arena()) {
+    tensor.generation_ = storage_->generation();
+    tensor.id_ = next_id();
+  }
   return tensor;
 }
 

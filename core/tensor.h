@@ -17,6 +17,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <xent/core/convert.h>
 #include <xent/core/device.h>
 #include <xent/core/dtype.h>
 #include <xent/core/error.h>
@@ -82,7 +83,7 @@ class Tensor {
   // number of elements, and ReplayError inside a Step.
   template <class T = double>
   T item() const {
-    return dtype_ == DType::i64 ? static_cast<T>(item_i64()) : static_cast<T>(item_f64());
+    return dtype_ == DType::i64 ? convert<T>(item_i64()) : convert<T>(item_f64());
   }
 
   // Shows shape, dtype, device and values, at most eight per axis.
@@ -131,7 +132,7 @@ class Tensor {
   const StorageRef& storage() const { return storage_; }
 
   Tensor without_bytes() const;                 // shape, dtype and id only
-  Tensor renewed() const;                       // the same bytes, valid in the Step's running call
+  Tensor renewed() const;                       // the same bytes as a tensor of the Step's running call
   Tensor& mark_derivative(uint64_t tape);       // computed by a backward while that outer tape was recording
   uint64_t derivative_of() const { return derivative_of_; }
 

@@ -24,7 +24,7 @@ namespace training {
 // ---- options ----
 
 struct Options {
-  std::string data;  // a folder with MNIST's four files; empty: Fashion-MNIST if installed, else generated digits
+  std::string data;  // a folder with MNIST's four files, or "digits"; empty: Fashion-MNIST if installed, else digits
   int epochs = 10;
   int64_t batch = 64;
   double learning_rate = 0;  // 0: what suits the optimizer
@@ -35,12 +35,18 @@ struct Options {
   bool quiet = false;
 };
 
+// CLI11's own ranges let NaN pass.
+inline const CLI::Validator positive([](const std::string& text) {
+  const double value = std::strtod(text.c_str(), nullptr);
+  return value > 0 && std::isfinite(value) ? std::string() : text + " must be a positive number";
+}, "POSITIVE");
+
 inline void add_options(CLI::App& app, Options& options) {
-  app.add_option("--data", options.data, "Folder with MNIST's files (default: Fashion-MNIST if installed, else generated digits)");
+  app.add_option("--data", options.data, "Folder with MNIST's files, or 'digits' for generated ones (default: Fashion-MNIST if installed, else digits)");
   app.add_option("--epochs", options.epochs, "Passes over the training images")->check(CLI::Range(1, 1000000))->capture_default_str();
   app.add_option("--batch", options.batch, "Images per step")->check(CLI::Range(1, 1000000))->capture_default_str();
   app.add_option("--lr", options.learning_rate, "Learning rate of the first epoch (default: 0.001 for adam and adamw, 0.05 for sgd)")
-      ->check(CLI::Range(1e-12, 1e3));
+      ->check(positive);
   app.add_option("--optimizer", options.optimizer, "sgd, adam or adamw")->check(CLI::IsMember({"sgd", "adam", "adamw"}))->capture_default_str();
   app.add_option("--seed", options.seed, "Seed of the weights and of the order")->capture_default_str();
   app.add_option("--threads", options.threads, "Threads that compute")->check(CLI::Range(1, 1024))->capture_default_str();
@@ -80,7 +86,7 @@ struct Data {
 };
 
 inline Data load_data(const std::string& folder) {
-  const std::string found = folder.empty() ? xent::find_fashion_mnist() : folder;
+  const std::string found = folder.empty() ? xent::find_fashion_mnist() : folder == "digits" ? "" : folder;
   Data data = found.empty() ? Data{xent::generated_digits(20000, 1), xent::generated_digits(4000, 2), "generated digits"}
                             : Data{xent::load_mnist(found, xent::Split::train), xent::load_mnist(found, xent::Split::test),
                                    folder.empty() ? "Fashion-MNIST" : folder};

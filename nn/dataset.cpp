@@ -16,12 +16,12 @@ void Dataset::gather(std::span<const int64_t> indices, std::span<float> samples,
   require<ShapeError>(static_cast<int64_t>(samples.size()) == count * elements,
                       "gather: {} samples of {} do not fit {} floats", count, sample_shape(), samples.size());
 
+  const auto width = static_cast<size_t>(elements);
   const int64_t samples_per_chunk = std::max<int64_t>(1, grain / std::max<int64_t>(1, elements));
   parallel_for(count, samples_per_chunk, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const auto at = static_cast<size_t>(i);
-      const auto width = static_cast<size_t>(elements);
-      labels[at] = get(indices[at], samples.subspan(at * width, width));
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      if (i + 1 < static_cast<size_t>(end)) prefetch(indices[i + 1]);
+      labels[i] = get(indices[i], samples.subspan(i * width, width));
     }
   });
 }

@@ -31,8 +31,11 @@ class Dataset {
   // once. What it throws ends the loop over the Loader.
   virtual int64_t get(int64_t index, std::span<float> sample) const = 0;
 
-  // Writes the samples of many indices one after the other, and their labels. Calls get from several threads; worth
-  // overriding where many samples are cheaper together. Throws ShapeError for spans of the wrong size.
+  // Hears which sample a thread gets next, so that slow memory can be asked for it early. Need not do anything.
+  virtual void prefetch([[maybe_unused]] int64_t index) const {}
+
+  // Writes the samples of many indices one after the other, and their labels. Calls get from several threads; override
+  // it where many samples are cheaper together. Throws ShapeError for spans of the wrong size.
   virtual void gather(std::span<const int64_t> indices, std::span<float> samples, std::span<int64_t> labels) const;
 };
 

@@ -21,6 +21,7 @@ constexpr int64_t pixels = side * side;
 
 // The strokes of each digit: points xy on a grid 9 wide and 10 high, y downwards. A curve runs through the points of a
 // stroke; a comma starts the next one.
+// clang-format off
 constexpr std::array<std::string_view, 10> glyphs = {
     "40 12 05 17 49 77 85 72 40",
     "22 40,40 45 49",
@@ -33,6 +34,7 @@ constexpr std::array<std::string_view, 10> glyphs = {
     "45 13 21 40 61 73 45 17 28 49 68 77 45",
     "72 54 24 13 11 40 71 74 57 19",
 };
+// clang-format on
 
 struct Point {
   float x = 0, y = 0;
@@ -80,10 +82,12 @@ using Canvas = std::array<float, pixels>;  // ink, 0 to 1
 void draw_line(Canvas& canvas, Point from, Point to, float radius) {
   const Point along = to - from;
   const float length2 = std::max(dot(along, along), 1e-6f);
-  const auto first = [&](float a, float b) { return std::clamp(static_cast<int64_t>(std::min(a, b) - radius - 1), int64_t{0}, side - 1); };
-  const auto last = [&](float a, float b) { return std::clamp(static_cast<int64_t>(std::max(a, b) + radius + 1), int64_t{0}, side - 1); };
-  for (int64_t y = first(from.y, to.y); y <= last(from.y, to.y); ++y)
-    for (int64_t x = first(from.x, to.x); x <= last(from.x, to.x); ++x) {
+  const auto inside = [](float at) { return std::clamp(static_cast<int64_t>(at), int64_t{0}, side - 1); };
+  const float reach = radius + 1;
+  const int64_t left = inside(std::min(from.x, to.x) - reach), right = inside(std::max(from.x, to.x) + reach);
+  const int64_t top = inside(std::min(from.y, to.y) - reach), bottom = inside(std::max(from.y, to.y) + reach);
+  for (int64_t y = top; y <= bottom; ++y)
+    for (int64_t x = left; x <= right; ++x) {
       const Point pixel{static_cast<float>(x), static_cast<float>(y)};
       const float t = std::clamp(dot(pixel - from, along) / length2, 0.0f, 1.0f);
       const Point away = pixel - (from + t * along);
@@ -102,7 +106,8 @@ void draw_curve(Canvas& canvas, std::span<const Point> points, float radius) {
     Point from = a;
     for (int line = 1; line <= lines; ++line) {
       const float t = static_cast<float>(line) / lines, u = 1 - t;
-      const Point to = (u * u * (1 + 2 * t)) * a + (t * t * (3 - 2 * t)) * b + (t * u * u) * slope_a - (t * t * u) * slope_b;
+      const Point to =
+          (u * u * (1 + 2 * t)) * a + (t * t * (3 - 2 * t)) * b + (t * u * u) * slope_a - (t * t * u) * slope_b;
       draw_line(canvas, from, to, radius);
       from = to;
     }

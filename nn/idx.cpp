@@ -6,8 +6,8 @@
 #include <array>
 #include <bit>
 #include <cerrno>
-#include <cstring>
 #include <memory>
+#include <string_view>
 #include <system_error>
 #include <type_traits>
 #include <vector>
@@ -25,7 +25,6 @@ constexpr const char* damaged = "the file is cut short or damaged; fetch it agai
 class Reader {
  public:
   explicit Reader(const std::string& path) : path_(path) {
-    errno = 0;
     file_.reset(gzopen(path.c_str(), "rb"));
     require<FormatError>(file_ != nullptr, "read_idx: '{}': {}", path, std::generic_category().message(errno));
     gzbuffer(file_.get(), 1 << 17);
@@ -40,8 +39,10 @@ class Reader {
       if (got > 0) done += static_cast<size_t>(got);
       if (got == static_cast<int>(piece)) continue;
       int error = Z_OK;
-      const char* text = gzerror(file_.get(), &error);
-      require<FormatError>(got >= 0 && error == Z_OK, "read_idx: '{}': {}: {}", path_, text, damaged);
+      std::string_view text = gzerror(file_.get(), &error);
+      if (text.starts_with(path_))
+        text.remove_prefix(std::min(path_.size() + 2, text.size()));  // "path: what is wrong"
+      require<FormatError>(error == Z_OK, "read_idx: '{}': {}: {}", path_, text, damaged);
       break;
     }
     return done;
@@ -67,21 +68,21 @@ DType dtype_of_code(const std::string& path, std::byte code) {
                     path, static_cast<int>(code));
 }
 
-// The bytes of one element, most significant first, as a number.
+// Puts together an element whose most significant byte comes first.
 template <class T>
 T from_big_endian(const std::byte* bytes) {
-  using Word = std::conditional_t<sizeof(T) == 8, uint64_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint8_t>>;
-  Word word = 0;
-  for (size_t i = 0; i < sizeof(T); ++i) word = static_cast<Word>(uint64_t{word} << 8 | static_cast<uint64_t>(bytes[i]));
-  return std::bit_cast<T>(word);
+  std::array<std::byte, sizeof(T)> element;
+  std::copy_n(bytes, sizeof(T), element.begin());
+  if constexpr (std::endian::native == std::endian::little) std::ranges::reverse(element);
+  return std::bit_cast<T>(element);
 }
 
 Shape read_shape(Reader& reader, const std::string& path, size_t rank) {
   require<FormatError>(rank >= 1 && rank <= Shape::max_rank, "read_idx: '{}': rank {} is not in [1, {}]", path, rank,
                        Shape::max_rank);
   std::array<std::byte, 4 * Shape::max_rank> bytes;
-  require<FormatError>(reader.read(bytes.data(), 4 * rank) == 4 * rank, "read_idx: '{}': no room for {} extents: {}", path,
-                       rank, damaged);
+  require<FormatError>(reader.read(bytes.data(), 4 * rank) == 4 * rank, "read_idx: '{}': no room for {} extents: {}",
+                       path, rank, damaged);
   std::array<int64_t, Shape::max_rank> extents{};
   for (size_t axis = 0; axis < rank; ++axis) extents[axis] = from_big_endian<uint32_t>(bytes.data() + 4 * axis);
   try {
@@ -100,12 +101,12 @@ std::vector<std::byte> read_elements(Reader& reader, const std::string& path, co
     const size_t wanted = std::min(size - had, std::max(step, had));
     bytes.resize(had + wanted);
     const size_t got = reader.read(bytes.data() + had, wanted);
-    require<FormatError>(got == wanted, "read_idx: '{}': {} bytes of elements, but shape {} needs {}: {}", path, had + got,
-                         shape, size, damaged);
+    require<FormatError>(got == wanted, "read_idx: '{}': {} bytes of elements, but shape {} needs {}: {}", path,
+                         had + got, shape, size, damaged);
   }
   std::byte more;
-  require<FormatError>(reader.read(&more, 1) == 0, "read_idx: '{}': bytes are left over after the {} of shape {}: {}", path,
-                       size, shape, damaged);
+  require<FormatError>(reader.read(&more, 1) == 0, "read_idx: '{}': bytes are left over after the {} of shape {}: {}",
+                       path, size, shape, damaged);
   return bytes;
 }
 
@@ -126,8 +127,7 @@ Tensor read_idx(const std::string& path) {
   Tensor tensor = Tensor::persistent("read_idx", shape, dtype);
   dispatch(dtype, [&]<class T>() {
     T* values = tensor.mutable_data<T>();
-    if constexpr (std::is_class_v<T>) return;  // IDX has no 16-bit floats
-    else for (size_t i = 0; i < bytes.size() / sizeof(T); ++i) values[i] = from_big_endian<T>(bytes.data() + i * sizeof(T));
+    for (size_t i = 0; i < bytes.size() / sizeof(T); ++i) values[i] = from_big_endian<T>(bytes.data() + i * sizeof(T));
   });
   return tensor;
 }

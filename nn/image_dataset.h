@@ -7,7 +7,6 @@
 //   test.set_normalisation(normalisation);  // the same for both: a model sees one scale
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 
@@ -34,13 +33,14 @@ class ImageDataset : public Dataset {
   int64_t size() const override { return images_.shape()[0]; }
   Shape sample_shape() const override { return sample_shape_; }  // [height, width, channels]
   int64_t get(int64_t index, std::span<float> sample) const override;
+  void prefetch(int64_t index) const override;
 
   int64_t classes() const { return classes_; }
   const Tensor& images() const { return images_; }
   const Tensor& labels() const { return labels_; }
 
-  // Takes effect from the next sample on; not to be called while a Loader gathers. Throws ArgumentError unless both
-  // numbers are finite and the deviation is positive.
+  // Takes effect from the next sample on; not to be called while a Loader gathers. Throws ArgumentError unless the mean
+  // is a number and the deviation a positive one, not too small for floats.
   void set_normalisation(Normalisation normalisation);
   Normalisation normalisation() const { return normalisation_; }
 
@@ -49,7 +49,7 @@ class ImageDataset : public Dataset {
   Shape sample_shape_;
   int64_t classes_;
   Normalisation normalisation_;
-  std::array<float, 256> value_of_;  // by pixel: rounded once, from double
+  float scale_ = 1, offset_ = 0;  // the same as one product and one sum
 };
 
 // Returns the mean and standard deviation of all pixels, which make them mean 0, deviation 1. Images of one grey have

@@ -17,7 +17,8 @@ int64_t count_batches(int64_t samples, const LoaderOptions& options) {
   require<ArgumentError>(samples > 0, "Loader: the data set has {} samples; there is nothing to load", samples);
   require<ArgumentError>(options.batch >= 1, "Loader: batch is {}, expected 1 or more", options.batch);
   require<ArgumentError>(!options.drop_last || samples >= options.batch,
-                         "Loader: drop_last leaves no batch of {}: the data set has {} samples", options.batch, samples);
+                         "Loader: drop_last leaves no batch of {}: the data set has {} samples", options.batch,
+                         samples);
   return samples / options.batch + (!options.drop_last && samples % options.batch != 0);
 }
 
@@ -97,8 +98,10 @@ void Loader::load(int64_t index) {
 }
 
 Loader::Iterator& Loader::Iterator::operator++() {
-  require<ArgumentError>(loop_ == loader_->loops_, "Loader: another loop over it has begun; use a Loader of its own there");
-  require<ArgumentError>(index_ < loader_->batches_, "Loader: this epoch has {} batches and is over", loader_->batches_);
+  require<ArgumentError>(loop_ == loader_->loops_,
+                         "Loader: another loop over it has begun; use a Loader of its own there");
+  require<ArgumentError>(index_ < loader_->batches_, "Loader: this epoch has {} batches and is over",
+                         loader_->batches_);
   if (index_ + 1 < loader_->batches_) loader_->load(index_ + 1);
   ++index_;
   return *this;

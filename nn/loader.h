@@ -21,7 +21,7 @@
 namespace xent {
 
 struct LoaderOptions {
-  int64_t batch = 64;      // samples; the last batch of an epoch may have fewer
+  int64_t batch = 64;  // samples; the last batch of an epoch may have fewer
   bool shuffle = false;
   uint64_t seed = 0;       // of the order
   bool drop_last = false;  // leaves out a last batch that is not full

@@ -24,7 +24,8 @@ std::string find_file(const std::filesystem::path& folder, std::string_view name
     if (auto path = (folder / name).concat(ending); is_file(path)) return path.string();
   std::error_code ignored;
   require<FormatError>(std::filesystem::is_directory(folder, ignored),
-                       "load_mnist: there is no folder '{}'; name the one that holds {} or {}.gz", folder.string(), name, name);
+                       "load_mnist: there is no folder '{}'; name the one that holds {} or {}.gz", folder.string(),
+                       name, name);
   fail<FormatError>("load_mnist: neither {} nor {}.gz is in '{}'", name, name, folder.string());
 }
 

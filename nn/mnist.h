@@ -12,8 +12,8 @@ namespace xent {
 enum class Split { train, test };
 
 // Reads a split from the four files the data set is published as, train-images-idx3-ubyte, train-labels-idx1-ubyte,
-// t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each as it is or with .gz. Throws FormatError, naming the folder or
-// the file, if one is missing or damaged, or if images and labels do not belong together.
+// t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each as it is or with .gz. Throws FormatError, naming the folder
+// or the file, if one is missing or damaged, or if images and labels do not belong together.
 ImageDataset load_mnist(const std::string& folder, Split split);
 
 // Returns the folder of Fashion-MNIST if the package dataset-fashion-mnist of Debian and Ubuntu is installed, else "".

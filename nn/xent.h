@@ -3,6 +3,7 @@
 //   #include <xent/xent.h>
 #pragma once
 
+#include <xent/core/dispatch.h>
 #include <xent/core/gradcheck.h>
 #include <xent/core/parallel.h>
 #include <xent/core/step.h>
@@ -17,3 +18,4 @@
 #include <xent/nn/optimizer.h>
 #include <xent/ops/all_ops.h>
 #include <xent/ops/ops.h>
+#include <xent/ops/samples.h>

@@ -6,20 +6,16 @@
 
 namespace xent {
 
-// Throws ArgumentError for an empty tensor handle.
-inline void require_given(const char* op, const Spec& input) {
-  require<ArgumentError>(input.present, "{}: an empty tensor handle was given", op);
-}
-
 // Throws DTypeError for a dtype that ops do not compute in.
 inline void require_computable(const char* op, const Spec& input) {
-  require_given(op, input);
   require<DTypeError>(input.dtype == DType::f32 || input.dtype == DType::f64,
                       "{}: takes f32 and f64, not {}; cast first", op, input.dtype);
 }
 
-// Turns an axis that may count from the end into one in [0, rank). Throws ShapeError naming the op.
-inline int resolve_axis(const char* op, const Shape& shape, int64_t axis) {
+// Turns an axis of x that may count from the end into one in [0, rank). Throws ShapeError naming the op.
+inline int resolve_axis(const char* op, const Tensor& x, int64_t axis) {
+  require<ArgumentError>(static_cast<bool>(x), "{}: the input is an empty tensor handle", op);
+  const Shape& shape = x.shape();
   require<ShapeError>(axis >= -shape.rank() && axis < shape.rank(),
                       "{}: axis {} is not in [{}, {}) of shape {}", op, axis, -shape.rank(), shape.rank(), shape);
   return shape.resolve(axis);

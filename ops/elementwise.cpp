@@ -76,13 +76,21 @@ void map_grad(const Call& call) {
 namespace {
 
 // Shapes of odd sizes; the last one takes two chunks.
-template <auto sample, auto... attrs>
-Samples samples(DType dtype) {
-  return {{{sample({3, 5}, dtype, 1)}, Attrs{attrs...}},
-          {{sample({}, dtype, 2)}, Attrs{attrs...}},
-          {{sample({2, 1, 7, 3}, dtype, 3)}, Attrs{attrs...}},
-          {{sample({grain + 233}, dtype, 4)}, Attrs{attrs...}}};
+template <auto sample>
+Samples samples_with(const Attrs& attrs, DType dtype) {
+  return {{{sample({3, 5}, dtype, 1)}, attrs},
+          {{sample({}, dtype, 2)}, attrs},
+          {{sample({2, 1, 7, 3}, dtype, 3)}, attrs},
+          {{sample({grain + 233}, dtype, 4)}, attrs}};
 }
+
+template <auto sample>
+Samples samples(DType dtype) {
+  return samples_with<sample>({}, dtype);
+}
+
+Samples scale_samples(DType dtype) { return samples_with<normal_sample>(scalar::Scale{-2.5}, dtype); }
+Samples shift_samples(DType dtype) { return samples_with<normal_sample>(scalar::Shift{0.75}, dtype); }
 
 template <class F>
 constexpr Op elementwise(const char* formula, Samples (*samples)(DType)) {
@@ -106,8 +114,8 @@ constinit const Op sigmoid_op = elementwise<scalar::Sigmoid>("y = 1 / (1 + exp(-
 constinit const Op gelu_op = elementwise<scalar::Gelu>("y = x/2 (1 + erf(x / sqrt(2)))", samples<normal_sample>);
 constinit const Op exp_op = elementwise<scalar::Exp>("y = exp(x)", samples<normal_sample>);
 constinit const Op log_op = elementwise<scalar::Log>("y = log(x)", samples<positive_sample>);
-constinit const Op scale_op = elementwise<scalar::Scale>("y = factor x", samples<normal_sample, scalar::Scale{-2.5}>);
-constinit const Op shift_op = elementwise<scalar::Shift>("y = x + term", samples<normal_sample, scalar::Shift{0.75}>);
+constinit const Op scale_op = elementwise<scalar::Scale>("y = factor x", scale_samples);
+constinit const Op shift_op = elementwise<scalar::Shift>("y = x + term", shift_samples);
 
 Tensor relu(const Tensor& x) { return apply(relu_op, {x})[0]; }
 Tensor tanh(const Tensor& x) { return apply(tanh_op, {x})[0]; }

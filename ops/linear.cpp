@@ -123,6 +123,7 @@ constinit const Op linear_op = {
     .infer = infer_linear,
     .forward = {cpu::linear, ON_CUDA(linear)},
     .backward = {cpu::linear_grad, ON_CUDA(linear_grad), linear_grad_workspace},
+    .optional = 0b100,
     .accumulates = true,
     .samples = linear_samples,
 };

@@ -157,6 +157,7 @@ constinit const Op sgd_step_op = {
     .formula = "v = momentum v + g + decay x;  x -= lr v",
     .infer = infer_sgd,
     .forward = {cpu::sgd_step, ON_CUDA(sgd_step)},
+    .optional = 0b100,
     .updates = 0b0101,
     .samples = sgd_samples,
 };

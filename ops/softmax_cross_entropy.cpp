@@ -208,6 +208,7 @@ constinit const Op softmax_cross_entropy_op = {
     .infer = infer_loss,
     .forward = {cpu::softmax_cross_entropy, ON_CUDA(softmax_cross_entropy)},
     .backward = {cpu::softmax_cross_entropy_grad, ON_CUDA(softmax_cross_entropy_grad)},
+    .optional = 0b100,
     .needs_out = 0b110,
     .differentiable = 0b001,
     .differentiable_out = 0b001,

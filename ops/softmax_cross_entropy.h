@@ -31,15 +31,14 @@ struct Reduction {
   friend bool operator==(const Reduction&, const Reduction&) = default;
 };
 
-struct Target {
-  std::optional<int64_t> ignore = {};  // rows with this label count for nothing and are not read; any value is legal
-};
-
-struct Weights {
-  Tensor classes = {};  // [classes], of the logits' dtype; a row counts as much as its label's weight
-};
-
 struct SoftmaxCrossEntropyOptions {
+  struct Target {
+    std::optional<int64_t> ignore = {};  // rows with this label count for nothing and are not read; any value is legal
+  };
+  struct Weights {
+    Tensor classes = {};  // [classes], of the logits' dtype; a row counts as much as its label's weight
+  };
+
   int64_t axis = -1;  // of the classes
   Target target = {};
   Weights weights = {};

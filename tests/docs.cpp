@@ -1,0 +1,71 @@
+// The documentation tells what the code does: the op page is the op table's, and the files it names are there.
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <xent/ops/ops_page.h>
+
+namespace fs = std::filesystem;
+
+namespace {
+
+const fs::path root = XENT_SOURCE_DIR;
+
+std::string read(const fs::path& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+TEST_CASE("docs/ops.md is what the op table prints (XENT_UPDATE_DOCS=1 tests/run -R docs prints it anew)") {
+  if (std::getenv("XENT_UPDATE_DOCS")) std::ofstream(root / "docs/ops.md") << xent::ops_page();
+  CHECK(read(root / "docs/ops.md") == xent::ops_page());
+}
+
+TEST_CASE("every file that a page names is there") {
+  const std::regex name(R"re(`((?:core|ops|nn|examples|tests|docs)/[A-Za-z0-9_./-]*[A-Za-z0-9_])`)re");
+  const std::regex link(R"re(\]\(([A-Za-z0-9_./-]+)(?:#[^)]*)?\))re");
+  std::vector<fs::path> pages = {root / "README.md"};
+  for (const auto& entry : fs::recursive_directory_iterator(root / "docs"))
+    if (entry.path().extension() == ".md") pages.push_back(entry.path());
+  CHECK(pages.size() > 5);
+  for (const fs::path& page : pages) {
+    const std::string text = read(page);
+    CHECK(!text.empty());
+    CAPTURE(page.string());
+    for (std::sregex_iterator at(text.begin(), text.end(), name), end; at != end; ++at) CHECK_MESSAGE(fs::exists(root / (*at)[1].str()), (*at)[1].str());
+    for (std::sregex_iterator at(text.begin(), text.end(), link), end; at != end; ++at)
+      CHECK_MESSAGE(fs::exists(page.parent_path() / (*at)[1].str()), (*at)[1].str());
+  }
+}
+
+TEST_CASE("no source file has grown beyond what a reader takes in at once") {
+  for (const char* folder : {"core", "ops", "nn", "examples"})
+    for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
+      if (entry.path().extension() != ".h" && entry.path().extension() != ".cpp") continue;
+      const std::string text = read(entry.path());
+      CHECK_MESSAGE(std::count(text.begin(), text.end(), '\n') <= 350, entry.path().string());
+    }
+}
+
+TEST_CASE("no public header includes fmt, Eigen, zlib, json or <filesystem>; core includes nothing above it") {
+  const std::regex heavy(R"re(#include <(fmt/|Eigen/|zlib|nlohmann/|filesystem))re");
+  const std::regex above(R"re(#include <xent/(ops|nn|cuda)/)re");
+  for (const char* folder : {"core", "ops", "nn"})
+    for (const auto& entry : fs::directory_iterator(root / folder)) {
+      const std::string file = entry.path().filename();
+      const bool is_private = file == "require.h" || file == "check.h";  // included by sources only
+      if (entry.path().extension() == ".h" && !is_private) CHECK_MESSAGE(!std::regex_search(read(entry.path()), heavy), file);
+      if (std::string(folder) == "core" && entry.is_regular_file()) CHECK_MESSAGE(!std::regex_search(read(entry.path()), above), file);
+    }
+}

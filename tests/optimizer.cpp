@@ -1,0 +1,161 @@
+// Optimizers against their formulas written out in f64, step by step.
+#include <cmath>
+#include <limits>
+
+#include <doctest/doctest.h>
+
+#include <xent/xent.h>
+
+using namespace xent;
+
+namespace {
+
+// Minimises sum (x - target)^2 for some steps; returns the parameter after each.
+template <class O>
+std::vector<double> run(O& optimizer, const Tensor& x, const Tensor& target, int steps) {
+  std::vector<double> path;
+  for (int step = 0; step < steps; ++step) {
+    Tape tape;
+    const Tensor difference = x - target;
+    optimizer.step(tape.backward(sum(difference * difference)));
+    path.push_back(x.item());
+  }
+  return path;
+}
+
+Parameter one(double value) { return {"x", parameter(Tensor::from<double>({value}, {1}))}; }
+const Tensor target = Tensor::from<double>({3}, {1});
+
+double gradient(double x) { return 2 * (x - 3); }
+
+}  // namespace
+
+TEST_CASE("Sgd: plain, with momentum, with Nesterov, with weight decay") {
+  for (const double momentum : {0.0, 0.9})
+    for (const bool nesterov : {false, true})
+      for (const double decay : {0.0, 0.1}) {
+        if (nesterov && momentum == 0) continue;
+        const Parameter x = one(1);
+        Sgd optimizer({x}, {.learning_rate = 0.125, .momentum = momentum, .nesterov = nesterov, .weight_decay = decay});
+        const std::vector<double> path = run(optimizer, x.value, target, 5);
+        double value = 1, velocity = 0;
+        for (const double got : path) {
+          const double d = gradient(value) + decay * value;
+          velocity = momentum * velocity + d;
+          value -= 0.125 * (nesterov ? d + momentum * velocity : velocity);
+          CHECK(got == doctest::Approx(value).epsilon(1e-14));
+        }
+      }
+}
+
+TEST_CASE("Adam and AdamW") {
+  for (const bool decoupled : {false, true}) {
+    const Parameter x = one(1);
+    std::unique_ptr<Adam> optimizer;
+    if (decoupled) optimizer = std::make_unique<AdamW>(std::vector{x}, AdamW::Options{.learning_rate = 0.125, .weight_decay = 0.1});
+    else optimizer = std::make_unique<Adam>(std::vector{x}, Adam::Options{.learning_rate = 0.125, .weight_decay = 0.1});
+    const std::vector<double> path = run(*optimizer, x.value, target, 5);
+    double value = 1, m = 0, v = 0;
+    for (int t = 1; t <= 5; ++t) {
+      double g = gradient(value);
+      if (decoupled) value *= 1 - 0.125 * 0.1;
+      else g += 0.1 * value;
+      m = 0.9 * m + 0.1 * g;
+      v = 0.999 * v + 0.001 * g * g;
+      value -= 0.125 * (m / (1 - std::pow(0.9, t))) / (std::sqrt(v / (1 - std::pow(0.999, t))) + 1e-8);
+      CHECK(path[static_cast<size_t>(t - 1)] == doctest::Approx(value).epsilon(1e-12));
+    }
+    CHECK(optimizer->steps() == 5);
+  }
+}
+
+TEST_CASE("groups have their own options and learning rates") {
+  const Parameter a = one(1), b = one(1), frozen = one(1);
+  Sgd optimizer({a}, {.learning_rate = 0.25});
+  optimizer.add_group({b}, {.learning_rate = 0.5});
+  optimizer.add_group({frozen}, {.learning_rate = 0});
+  const auto step = [&] {
+    Tape tape;
+    optimizer.step(tape.backward(sum(a.value + b.value + frozen.value)));
+  };
+  step();
+  CHECK(a.value.item() == 0.75);
+  CHECK(b.value.item() == 0.5);
+  CHECK(frozen.value.item() == 1);
+  optimizer.set_learning_rate(1, 0.125);
+  CHECK(optimizer.learning_rate(0) == 0.25);
+  step();
+  CHECK(b.value.item() == 0.375);
+  optimizer.set_learning_rate(0);
+  step();
+  CHECK(a.value.item() == 0.5);
+  CHECK(optimizer.groups() == 3);
+}
+
+TEST_CASE("the learning rate set between two calls holds for a replayed step, and so does Adam's step count") {
+  const Parameter eager = one(1), replayed = one(1);
+  Adam a({eager}, {.learning_rate = 0.125}), b({replayed}, {.learning_rate = 0.125});
+  Step step([&](const Tensor& goal) {
+    Tape tape;
+    const Tensor difference = replayed.value - goal;
+    b.step(tape.backward(sum(difference * difference)));
+  });
+  for (int i = 0; i < 8; ++i) {
+    a.set_learning_rate(0.125 / (i + 1));
+    b.set_learning_rate(0.125 / (i + 1));
+    run(a, eager.value, target, 1);
+    step(target);
+    CHECK(eager.value.item() == replayed.value.item());
+  }
+  CHECK(b.steps() == 8);
+}
+
+TEST_CASE("a parameter without a gradient stays, and a step in which none has one is an error") {
+  const Parameter used = one(1), unused = one(1);
+  Adam optimizer({used, unused}, {});
+  {
+    Tape tape;
+    optimizer.step(tape.backward(sum(used.value)));
+  }
+  CHECK(used.value.item() != 1);
+  CHECK(unused.value.item() == 1);
+  const Parameter other = one(1);
+  Tape tape;
+  CHECK_THROWS_AS(optimizer.step(tape.backward(sum(other.value))), TapeError);
+}
+
+TEST_CASE("a batch whose rows are all ignored leaves the parameters bit for bit") {
+  Generator random(1);
+  Linear model(4, 3, random);
+  Sgd optimizer(model.parameters(), {.learning_rate = 0.5});
+  const std::vector<float> before = model.weight.to_vector<float>();
+  Tape tape;
+  const Tensor loss = softmax_cross_entropy(model(Tensor::ones({2, 4})), Tensor::full({2}, -1, DType::i64), {.target = {.ignore = -1}});
+  optimizer.step(tape.backward(loss));
+  CHECK(model.weight.to_vector<float>() == before);
+}
+
+TEST_CASE("bad options are errors that name the value") {
+  const Parameter x = one(1);
+  CHECK_THROWS_AS(Sgd({x}, {.learning_rate = -1}), ArgumentError);
+  CHECK_THROWS_AS(Sgd({x}, {.learning_rate = std::numeric_limits<double>::quiet_NaN()}), ArgumentError);
+  CHECK_THROWS_AS(Sgd({x}, {.momentum = -0.5}), ArgumentError);
+  CHECK_THROWS_AS(Sgd({x}, {.nesterov = true}), ArgumentError);
+  CHECK_THROWS_AS(Adam({x}, {.beta1 = 1}), ArgumentError);
+  CHECK_THROWS_AS(Adam({x}, {.epsilon = -1}), ArgumentError);
+  CHECK_THROWS_AS(Adam({}), ArgumentError);
+  CHECK_THROWS_AS(Adam({x, x}), ArgumentError);
+  CHECK_THROWS_AS(Adam({{"plain", Tensor::ones({1})}}), ArgumentError);
+  Sgd optimizer({x});
+  CHECK_THROWS_AS(optimizer.add_group({x}, {}), ArgumentError);
+  CHECK_THROWS_AS(optimizer.set_learning_rate(std::numeric_limits<double>::infinity()), ArgumentError);
+}
+
+TEST_CASE("an optimizer and its learning rate are not made or set inside a Step") {
+  const Parameter x = one(1);
+  Sgd optimizer({x});
+  Step makes([&](const Tensor&) { Adam inner({x}); });
+  CHECK_THROWS_AS(makes(target), ReplayError);
+  Step sets([&](const Tensor&) { optimizer.set_learning_rate(0.5); });
+  CHECK_THROWS_AS(sets(target), ReplayError);
+}
