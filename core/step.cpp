@@ -111,7 +111,7 @@ Replay replay() { return mode(); }
 // ---- runner ----
 
 struct StepRunner::State {
-  Function function;
+  std::unique_ptr<Function> function;
   std::vector<std::unique_ptr<Plan>> plans;
   std::atomic<bool> busy = false;
 
@@ -122,7 +122,7 @@ struct StepRunner::State {
   Plan* plan_for(std::span<const Tensor> inputs);
 };
 
-StepRunner::StepRunner(Function function) : state_(std::make_unique<State>()) { state_->function = std::move(function); }
+StepRunner::StepRunner(std::unique_ptr<Function> function) : state_(std::make_unique<State>()) { state_->function = std::move(function); }
 StepRunner::~StepRunner() = default;
 StepRunner::StepRunner(StepRunner&&) noexcept = default;
 StepRunner& StepRunner::operator=(StepRunner&&) noexcept = default;
@@ -174,7 +174,7 @@ Tensors StepRunner::State::call(std::span<const Tensor> inputs) {
     Tensors copies;  // the function may write into its inputs, or return one
     for (const Tensor& input : inputs) copies.push_back(input.clone());
     Running running(nullptr, nullptr);
-    return function({copies.data(), copies.size()});
+    return (*function)({copies.data(), copies.size()});
   }
   plan->begin_call(inputs);
   return run_planned(*plan);
@@ -214,7 +214,7 @@ Tensors StepRunner::State::run_planned(Plan& plan) {
 
 Tensors StepRunner::State::run_eagerly(Plan& plan, Recording* recording) {
   Running running(plan.arena.get(), recording);
-  Tensors results = function({plan.inputs.data(), plan.inputs.size()});
+  Tensors results = (*function)({plan.inputs.data(), plan.inputs.size()});
   for (Tensor& result : results) {
     if (!result) continue;
     result.raw();  // a stale handle is found here: a replay would hand it out as a fresh one

@@ -15,7 +15,6 @@
 #pragma once
 
 #include <array>
-#include <functional>
 #include <memory>
 #include <span>
 #include <tuple>
@@ -38,9 +37,15 @@ Replay replay();
 // What Step is made of, without the function's own signature.
 class StepRunner {
  public:
-  using Function = std::function<Tensors(std::span<const Tensor>)>;
+  struct Function {
+    virtual ~Function() = default;
+    virtual Tensors operator()(std::span<const Tensor> inputs) = 0;
+  };
 
-  explicit StepRunner(Function function);
+  explicit StepRunner(std::unique_ptr<Function> function);
+  template <class F>
+    requires std::is_invocable_r_v<Tensors, F&, std::span<const Tensor>>
+  explicit StepRunner(F function) : StepRunner(std::make_unique<Owned<F>>(std::move(function))) {}
   ~StepRunner();
   StepRunner(StepRunner&&) noexcept;
   StepRunner& operator=(StepRunner&&) noexcept;
@@ -51,6 +56,13 @@ class StepRunner {
   size_t launches(std::span<const Tensor> inputs) const;  // recorded for these shapes; 0 before the second call
 
  private:
+  template <class F>
+  struct Owned : Function {  // std::function would cost every user a fifth of a second of compile time
+    explicit Owned(F f) : function(std::move(f)) {}
+    Tensors operator()(std::span<const Tensor> inputs) override { return function(inputs); }
+    F function;
+  };
+
   struct State;
   std::unique_ptr<State> state_;
 };

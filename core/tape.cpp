@@ -1,5 +1,6 @@
 #include <xent/core/tape.h>
 
+#include <algorithm>
 #include <atomic>
 #include <unordered_set>
 
@@ -41,16 +42,19 @@ Tape* Tape::recording() {
 // ---- forward: record ----
 
 int Tape::slot_of(const Tensor& x) const {
-  const auto found = slot_by_id_.find(x.id());
-  return found == slot_by_id_.end() ? -1 : found->second;
+  const auto found = std::ranges::lower_bound(slot_by_id_, x.id(), {}, &std::pair<uint64_t, int>::first);
+  return found == slot_by_id_.end() || found->first != x.id() ? -1 : found->second;
 }
 
 int Tape::add_slot(const Tensor& x, bool wanted) {
-  const auto [entry, fresh] = slot_by_id_.try_emplace(x.id(), static_cast<int>(slots_.size()));
-  if (fresh) slots_.push_back({.id = x.id()});
-  Slot& slot = slots_[static_cast<size_t>(entry->second)];
+  auto found = std::ranges::lower_bound(slot_by_id_, x.id(), {}, &std::pair<uint64_t, int>::first);
+  if (found == slot_by_id_.end() || found->first != x.id()) {
+    found = slot_by_id_.insert(found, {x.id(), static_cast<int>(slots_.size())});
+    slots_.push_back({.id = x.id()});
+  }
+  Slot& slot = slots_[static_cast<size_t>(found->second)];
   slot.wanted = slot.wanted || wanted;
-  return entry->second;
+  return found->second;
 }
 
 void Tape::watch(const Tensor& x) {

@@ -15,7 +15,6 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -114,7 +113,7 @@ class Tape {
 
   std::vector<Node> nodes_;
   std::vector<Slot> slots_;
-  std::unordered_map<uint64_t, int> slot_by_id_;
+  std::vector<std::pair<uint64_t, int>> slot_by_id_;  // sorted; ids grow, so most are appended
   uint64_t serial_;
   Tape* outer_;
   const void* thread_;  // an address of this thread's own

@@ -13,7 +13,7 @@ int main() {
 
   Tensor weight = parameter(Tensor::zeros({784, 10}));  // a parameter's gradient is wanted on every tape
   Tensor bias = parameter(Tensor::zeros({10}));
-  const Tensor learning_rate = Tensor::scalar(0.05);
+  const Tensor learning_rate = Tensor::scalar(0.5);
 
   for (int epoch = 1; epoch <= 5; ++epoch) {
     double total = 0;

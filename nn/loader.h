@@ -12,7 +12,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <vector>
 
 #include <xent/core/tensor.h>
@@ -47,7 +46,8 @@ class Loader {
 
   // Starts the next epoch. A loop over an earlier one that still runs gets an ArgumentError at its next batch.
   Iterator begin();
-  std::default_sentinel_t end() const { return {}; }
+  struct End {};
+  End end() const { return {}; }
 
   int64_t batches() const { return batches_; }  // per epoch
 
@@ -85,7 +85,7 @@ class Loader::Iterator {
   const Batch* operator->() const { return &**this; }
   Iterator& operator++();
   void operator++(int) { ++*this; }
-  friend bool operator==(const Iterator& i, std::default_sentinel_t) { return i.index_ == i.loader_->batches(); }
+  friend bool operator==(const Iterator& i, End) { return i.index_ == i.loader_->batches(); }
 
  private:
   friend class Loader;

@@ -124,6 +124,7 @@ constinit const Op linear_op = {
     .forward = {cpu::linear, ON_CUDA(linear)},
     .backward = {cpu::linear_grad, ON_CUDA(linear_grad), linear_grad_workspace},
     .optional = 0b100,
+    .needs_in = 0b011,
     .accumulates = true,
     .samples = linear_samples,
 };

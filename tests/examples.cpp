@@ -13,6 +13,8 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
+#include <xent/xent.h>
+
 #ifdef XENT_BIN_DIR
 
 namespace fs = std::filesystem;
@@ -54,7 +56,28 @@ std::string last_line(const std::string& text) {
 
 int64_t lines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
 
-const std::string quick = "--data digits --epochs 2 --batch 100 --threads 2";
+// A small data set in MNIST's own files, of generated digits.
+std::string small_data() {
+  static const std::string folder = [] {
+    const fs::path path = scratch() / "digits";
+    fs::create_directories(path);
+    const auto write = [&](const std::string& prefix, const xent::ImageDataset& data) {
+      std::ofstream images(path / (prefix + "-images-idx3-ubyte"), std::ios::binary), labels(path / (prefix + "-labels-idx1-ubyte"), std::ios::binary);
+      const auto count = static_cast<uint8_t>(data.size() / 256), rest = static_cast<uint8_t>(data.size() % 256);
+      const std::vector<uint8_t> pixels = data.images().to_vector<uint8_t>(), classes = data.labels().to_vector<uint8_t>();
+      for (const int byte : {0, 0, 8, 3, 0, 0, int{count}, int{rest}, 0, 0, 0, 28, 0, 0, 0, 28}) images.put(static_cast<char>(byte));
+      images.write(reinterpret_cast<const char*>(pixels.data()), static_cast<std::streamsize>(pixels.size()));
+      for (const int byte : {0, 0, 8, 1, 0, 0, int{count}, int{rest}}) labels.put(static_cast<char>(byte));
+      labels.write(reinterpret_cast<const char*>(classes.data()), static_cast<std::streamsize>(classes.size()));
+    };
+    write("train", xent::generated_digits(2000, 1));
+    write("t10k", xent::generated_digits(500, 2));
+    return path.string();
+  }();
+  return folder;
+}
+
+const std::string quick = "--data " + small_data() + " --epochs 2 --batch 50 --threads 2";
 
 }  // namespace
 
@@ -91,13 +114,13 @@ TEST_CASE("04_mnist_mlp trains, prints plain lines where there is no terminal, a
   for (const char* key : {"epoch", "train_loss", "test_loss", "test_accuracy", "images_per_second", "seconds"}) CHECK(epochs[0].at(key).is_number());
   CHECK(epochs[1].at("epoch") == 2);
   CHECK(epochs[1].at("train_loss") < epochs[0].at("train_loss"));
-  CHECK(epochs[1].at("test_accuracy") > 0.9);
+  CHECK(epochs[1].at("test_accuracy") > 0.8);
 }
 
 TEST_CASE("04_mnist_mlp gives the same numbers for 1, 2 and 3 threads and without replay") {
   const auto losses = [](const std::string& prefix, int threads) {
     const fs::path log = scratch() / "same.jsonl";
-    REQUIRE(std::system((prefix + " " + XENT_BIN_DIR + "/04_mnist_mlp --quiet --data digits --epochs 1 --batch 100 --threads " +
+    REQUIRE(std::system((prefix + " " + XENT_BIN_DIR + "/04_mnist_mlp --quiet --data " + small_data() + " --epochs 1 --batch 50 --threads " +
                          std::to_string(threads) + " --log " + log.string() + " > /dev/null")
                             .c_str()) == 0);
     std::string text;
@@ -110,6 +133,12 @@ TEST_CASE("04_mnist_mlp gives the same numbers for 1, 2 and 3 threads and withou
   CHECK(losses("", 2) == one);
   CHECK(losses("", 3) == one);
   CHECK(losses("XENT_REPLAY=off", 2) == one);
+}
+
+TEST_CASE("04_mnist_mlp draws digits of its own if asked to") {
+  const Result result = run("04_mnist_mlp", "--data digits --epochs 1 --batch 500");
+  CHECK(result.exit_code == 0);
+  CHECK(result.out.starts_with("generated digits: 20000 training and 4000 test images"));
 }
 
 TEST_CASE("--quiet prints the result only, --help explains and succeeds, every optimizer trains") {

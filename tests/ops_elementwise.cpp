@@ -1,7 +1,6 @@
 // Elementwise ops: values at ordinary and at extreme points, derivatives in closed form, what is kept, what is refused.
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <vector>
 
@@ -18,10 +17,10 @@ namespace {
 
 using Doubles = std::vector<double>;
 using Floats = std::vector<float>;
-using Function = std::function<Tensor(const Tensor&)>;
+using Function = Tensor (*)(const Tensor&);
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 template <class T>
 Tensor line(const std::vector<T>& values) {
@@ -31,7 +30,7 @@ Tensor line(const std::vector<T>& values) {
 Doubles values(const Tensor& x) { return x.to_vector<double>(); }
 
 // The gradient of u . f(x).
-Doubles gradient(const Function& f, const Doubles& x, const Doubles& u) {
+Doubles gradient(Function f, const Doubles& x, const Doubles& u) {
   const Tensor input = line(x);
   Tape tape;
   tape.watch(input);
@@ -50,7 +49,7 @@ const Doubles points = {-30, -2.5, -1, -0.125, 0, 0.125, 1, 2.5, 30};
 const Doubles upstream = {1, -2, 3, 0.5, 1, -1, 2, 4, -0.25};
 
 // f and its derivative in doubles, at the points and for floats as well.
-void check_function(const Function& op, double (*f)(double), double (*df)(double), double tolerance = 1e-14) {
+void check_function(Function op, double (*f)(double), double (*df)(double), double tolerance = 1e-14) {
   Doubles expected, slopes;
   Floats single;
   for (size_t i = 0; i < points.size(); ++i) {
@@ -65,7 +64,7 @@ void check_function(const Function& op, double (*f)(double), double (*df)(double
 }
 
 // The bits of f and of its gradient on more elements than one chunk holds.
-std::vector<Floats> many(const Function& f) {
+std::vector<Floats> many(Function f) {
   HostRandom random(5);
   Floats numbers(100003);
   for (float& number : numbers) number = static_cast<float>(0.5 + random.uniform());
@@ -85,7 +84,8 @@ TEST_CASE("relu is max(x, 0) and lets the gradient through where x is positive")
 }
 
 TEST_CASE("tanh has the derivative 1 - tanh^2") {
-  check_function(tanh, [](double x) { return std::tanh(x); }, [](double x) { return 1 / (std::cosh(x) * std::cosh(x)); }, 1e-9);
+  check_function(
+      tanh, [](double x) { return std::tanh(x); }, [](double x) { return 1 / (std::cosh(x) * std::cosh(x)); }, 1e-9);
 }
 
 TEST_CASE("sigmoid has the derivative sigmoid(x) sigmoid(-x)") {
@@ -101,7 +101,8 @@ TEST_CASE("gelu is x times the normal distribution function") {
         return 0.5 * std::erfc(-x / std::sqrt(2.0)) + x * std::exp(-x * x / 2) / std::sqrt(2 * std::acos(-1.0));
       });
   CHECK(gelu(line(Doubles{1})).item() == doctest::Approx(0.8413447460685429).epsilon(1e-15));
-  CHECK(gelu(line(Doubles{-10})).item() == doctest::Approx(-7.619853024160527e-23).epsilon(1e-13));  // does not cancel
+  const double far = gelu(line(Doubles{-10})).item();  // by 1 + erf it would be 0
+  CHECK(far / -7.619853024160527e-23 == doctest::Approx(1).epsilon(1e-13));
 }
 
 TEST_CASE("exp is its own derivative") {
@@ -137,7 +138,7 @@ TEST_CASE("operators with numbers are scale and shift") {
 // ---- extreme points ----
 
 TEST_CASE("a NaN stays a NaN in every elementwise op") {
-  const Tensor x = line(Doubles{nan});
+  const Tensor x = line(Doubles{not_a_number});
   for (const Tensor& y : {relu(x), tanh(x), sigmoid(x), gelu(x), exp(x), log(x), scale(x, 0), shift(x, 1)})
     CHECK(std::isnan(y.item()));
 }
@@ -168,7 +169,7 @@ TEST_CASE("sigmoid neither overflows nor loses its small values") {
   CHECK(y[0] == 0);
   CHECK(y[1] == std::exp(-100.0f));  // subnormal: 1 / (1 + exp(100)) would be 0
   CHECK(y[1] > 0);
-  CHECK(y[2] == doctest::Approx(std::exp(-90.0)).epsilon(1e-6));
+  CHECK(y[2] / std::exp(-90.0) == doctest::Approx(1).epsilon(1e-5));
   CHECK(y[3] == 1);
   CHECK(y[4] == 1);
 }
@@ -179,7 +180,7 @@ TEST_CASE("log of 0 is -infinity and log of less is NaN") {
 }
 
 TEST_CASE("an empty tensor gives an empty tensor, forward and backward") {
-  for (const Function& f : {Function(relu), Function(gelu), Function([](const Tensor& x) { return scale(x, 2); })}) {
+  for (Function f : {Function(relu), Function(gelu), Function([](const Tensor& x) { return scale(x, 2); })}) {
     const Tensor x = Tensor::zeros({0, 4});
     Tape tape;
     tape.watch(x);
@@ -193,7 +194,7 @@ TEST_CASE("an empty tensor gives an empty tensor, forward and backward") {
 
 TEST_CASE("backward keeps the output, the input, or nothing") {
   const Tensor x = line(Doubles{1, 2, 3, 4});
-  const auto kept = [&](const Function& f) {
+  const auto kept = [&](Function f) {
     const Tensor input = scale(x, 1);  // not the leaf itself: nobody else holds its bytes
     Tape tape;
     tape.watch(input);
@@ -213,7 +214,7 @@ TEST_CASE("the shape stays, also of scalars") {
 
 TEST_CASE("one, two and three threads give the same bits") {
   const int before = threads();
-  for (const Function& f : {Function(relu), Function(tanh), Function(gelu), Function(log)}) {
+  for (Function f : {Function(relu), Function(tanh), Function(gelu), Function(log)}) {
     set_threads(1);
     const std::vector<Floats> one = many(f);
     for (const int count : {2, 3}) {
@@ -225,8 +226,9 @@ TEST_CASE("one, two and three threads give the same bits") {
 }
 
 TEST_CASE("a dtype that is not computed in is refused by name") {
-  CHECK_THROWS_WITH_AS(relu(Tensor::zeros({2}, DType::i64)), "relu: takes f32 and f64, not i64; cast first", DTypeError);
-  CHECK_THROWS_WITH_AS(scale(Tensor::zeros({2}, DType::f16), 2), "scale: takes f32 and f64, not f16; cast first", DTypeError);
+  const Tensor integers = Tensor::zeros({2}, DType::i64), halves = Tensor::zeros({2}, DType::f16);
+  CHECK_THROWS_WITH_AS(relu(integers), "relu: takes f32 and f64, not i64; cast first", DTypeError);
+  CHECK_THROWS_WITH_AS(scale(halves, 2), "scale: takes f32 and f64, not f16; cast first", DTypeError);
 }
 
 TEST_CASE("an empty handle is refused by name") {
