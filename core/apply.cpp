@@ -60,9 +60,8 @@ Tensors apply(const Op& op, std::span<const Tensor> inputs, const Attrs& attrs) 
     run_forward(op, inputs, outputs, attrs, device);
   }
 
-  uint64_t derivative_of = 0;
-  for (const Tensor& input : inputs) derivative_of = std::max(derivative_of, input.derivative_of());
-  for (Tensor& output : outputs) output.mark_derivative(derivative_of);
+  for (Tensor& output : outputs)
+    for (const Tensor& input : inputs) output.mark_opaque(input.opaque_to());
   if (Tape* tape = Tape::recording()) tape->record(op, attrs, inputs, outputs);
   return outputs;
 }

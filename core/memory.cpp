@@ -106,6 +106,7 @@ Cache& cache(Device device) {
     static Cache& cpu = *new Cache(Device::cpu());
     return cpu;
   }
+  memory(device);  // throws for a device that is not there, before it can be taken for another of its index
   static std::mutex mutex;
   static std::map<int, Cache*>& others = *new std::map<int, Cache*>;
   std::scoped_lock lock(mutex);

@@ -68,8 +68,8 @@ class Attrs {
     bool (*equal)(const void*, const void*);
   };
   template <class P>
-  static constexpr Type type_of = {[](const void* a, const void* b) {
-    return *static_cast<const P*>(a) == *static_cast<const P*>(b);
+  static constexpr Type type_of = {[](const void* a, const void* b) {  // the same bytes are the same NaN
+    return *static_cast<const P*>(a) == *static_cast<const P*>(b) || std::memcmp(a, b, sizeof(P)) == 0;
   }};
 
   alignas(8) std::array<std::byte, capacity> bytes_{};

@@ -93,6 +93,8 @@ decltype(auto) call_with(F& function, [[maybe_unused]] std::span<const Tensor> i
 template <class T> struct Arity : Arity<decltype(&T::operator())> {};
 template <class C, class R, class... A> struct Arity<R (C::*)(A...) const> : std::integral_constant<size_t, sizeof...(A)> {};
 template <class C, class R, class... A> struct Arity<R (C::*)(A...)> : std::integral_constant<size_t, sizeof...(A)> {};
+template <class C, class R, class... A> struct Arity<R (C::*)(A...) const noexcept> : std::integral_constant<size_t, sizeof...(A)> {};
+template <class C, class R, class... A> struct Arity<R (C::*)(A...) noexcept> : std::integral_constant<size_t, sizeof...(A)> {};
 template <class R, class... A> struct Arity<R (*)(A...)> : std::integral_constant<size_t, sizeof...(A)> {};
 
 }  // namespace detail

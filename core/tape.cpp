@@ -36,7 +36,13 @@ Tape::~Tape() {
 
 Tape* Tape::recording() {
   Tape* tape = innermost;
-  return tape && !tape->finished_ && !tape->in_backward_ ? tape : nullptr;
+  while (tape && tape->finished_) tape = tape->outer_;  // a tape that is done steps aside
+  return tape && !tape->in_backward_ ? tape : nullptr;
+}
+
+uint64_t Tape::newest_recording(const Tape* tape, const Tape* except) {
+  while (tape && (tape->finished_ || tape == except)) tape = tape->outer_;
+  return tape ? tape->serial_ : 0;
 }
 
 // ---- forward: record ----
@@ -65,7 +71,7 @@ void Tape::watch(const Tensor& x) {
   add_slot(x, true);
 }
 
-void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inputs, const Tensors& outputs) {
+void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inputs, Tensors& outputs) {
   if (!op.backward && !op.view) return;
   const auto carries = [&](size_t i) { return bit(op.differentiable_out, i) && is_floating(outputs[i].dtype()); };
   bool differentiable = false;
@@ -77,6 +83,12 @@ void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inpu
   for (const Tensor& input : inputs) {
     in_slots.push_back(!input ? -1 : input.requires_grad() ? add_slot(input, true) : slot_of(input));
     wanted |= in_slots[in_slots.size() - 1] >= 0;
+  }
+  for (const Tape* tape = outer_; tape; tape = tape->outer_) {  // they do not see the op, though they may know its inputs
+    const auto knows = [&](const Tensor& input) { return tape->slot_of(input) >= 0; };
+    if (tape->finished_ || !(wanted || std::ranges::any_of(inputs, knows))) continue;
+    for (Tensor& output : outputs) output.mark_opaque(tape->serial_);
+    break;
   }
   if (!wanted) return;
 
@@ -91,9 +103,9 @@ void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inpu
                          "{}: input {} of shape {} was written in place since it was recorded; detach() it to use it as a constant",
                          op.name, i, input.shape());
     }
-    require<TapeError>(input.derivative_of() < serial_,
-                       "{}: input {} of shape {} is a gradient computed while this tape was recording. Only first derivatives are "
-                       "supported; detach() it to use it as a constant",
+    require<TapeError>(input.opaque_to() < serial_,
+                       "{}: input {} of shape {} was computed out of this tape's sight, by a backward or under another tape. Only first "
+                       "derivatives are supported; detach() it to use it as a constant",
                        op.name, i, input.shape());
     const bool keep = input && bit(op.needs_in, i);
     node.in.push_back({keep ? input : input.without_bytes(), input ? input.storage()->version() : 0, in_slots[i]});
@@ -258,22 +270,23 @@ void Tape::add_gradient(Slot& slot, Tensor gradient) {
 }
 
 void Tape::collect(Gradients& into, bool retain) {
-  // A derivative used under a tape that still records would need a second derivative: mark it, so that tape can refuse.
-  const uint64_t enclosing = retain ? serial_ : outer_ ? outer_->serial_ : 0;
+  // Under a tape that still records, a use of these gradients would need a second derivative: mark them, so it can refuse.
+  const uint64_t recording = newest_recording(innermost, retain ? nullptr : this);
   for (Slot& slot : slots_) {
-    if (!slot.wanted || !slot.gradient || slot.in_place) continue;
+    if (!slot.wanted || !slot.gradient) continue;
     Tensor gradient = std::exchange(slot.gradient, Tensor());
     if (const Tensor* existing = into.find(slot.id)) {
-      launch_accumulate(*existing, gradient);
-      note_update(*existing);
-      continue;
-    }
-    if (gradient.storage().use_count() > 1) {  // shared with another gradient or the upstream: own bytes
+      if (!slot.in_place) {
+        launch_accumulate(*existing, gradient);
+        note_update(*existing);
+      }
+      gradient = *existing;
+    } else if (gradient.storage().use_count() > 1) {  // shared with another gradient or the upstream: own bytes
       Tensor copy = Tensor::empty(gradient.shape(), gradient.dtype(), gradient.device());
       launch_copy(copy, gradient);
       gradient = std::move(copy);
     }
-    into.set(slot.id, std::move(gradient.mark_derivative(enclosing)));
+    into.set(slot.id, std::move(gradient.mark_opaque(recording)));
   }
 }
 

@@ -81,7 +81,7 @@ class Tape {
   static Tape* recording();
 
   // Appends a node if an input wants a gradient; called by apply.
-  void record(const Op& op, const Attrs& attrs, std::span<const Tensor> inputs, const Tensors& outputs);
+  void record(const Op& op, const Attrs& attrs, std::span<const Tensor> inputs, Tensors& outputs);
 
  private:
   struct Slot {  // a tensor whose gradient is computed
@@ -110,6 +110,7 @@ class Tape {
   void add_gradient(Slot& slot, Tensor gradient);
   void collect(Gradients& into, bool retain);
   static bool owned(const Slot& slot);
+  static uint64_t newest_recording(const Tape* from, const Tape* except = nullptr);  // serial, from there outwards; 0: none
 
   std::vector<Node> nodes_;
   std::vector<Slot> slots_;

@@ -120,7 +120,7 @@ Tensor Tensor::view(const Shape& shape, int64_t offset_elements) const {
 
 Tensor Tensor::detach() const {
   Tensor tensor = view(shape_, 0);
-  tensor.derivative_of_ = 0;
+  tensor.opaque_to_ = 0;
   return tensor;
 }
 
@@ -193,8 +193,8 @@ Tensor Tensor::renewed() const {
   return tensor;
 }
 
-Tensor& Tensor::mark_derivative(uint64_t tape) {
-  derivative_of_ = tape;
+Tensor& Tensor::mark_opaque(uint64_t tape) {
+  opaque_to_ = std::max(opaque_to_, tape);
   return *this;
 }
 

@@ -133,8 +133,9 @@ class Tensor {
 
   Tensor without_bytes() const;                 // shape, dtype and id only
   Tensor renewed() const;                       // the same bytes as a tensor of the Step's running call
-  Tensor& mark_derivative(uint64_t tape);       // computed by a backward while that outer tape was recording
-  uint64_t derivative_of() const { return derivative_of_; }
+  // Tapes with a serial up to this one did not see how the tensor was computed, and refuse to record its use.
+  Tensor& mark_opaque(uint64_t tape);
+  uint64_t opaque_to() const { return opaque_to_; }
 
  private:
   static Tensor from_host(const void* values, size_t count, const Shape& shape, DType dtype, Device device);
@@ -149,7 +150,7 @@ class Tensor {
   Shape shape_;
   uint64_t id_ = 0;
   uint64_t generation_ = 0;     // of the storage when the handle was made
-  uint64_t derivative_of_ = 0;  // serial of a tape, 0: none
+  uint64_t opaque_to_ = 0;      // serial of a tape, 0: none
   DType dtype_ = DType::f32;
   bool requires_grad_ = false;
 };

@@ -7,6 +7,7 @@
 #include <xent/core/op.h>
 #include <xent/core/require.h>
 #include <xent/ops/all_ops.h>
+#include <xent/ops/check.h>
 #include <xent/ops/cpu/rows.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
@@ -114,7 +115,7 @@ constinit const Op log_softmax_op = {
     .samples = softmax_samples,
 };
 
-Tensor softmax(const Tensor& x, int64_t axis) { return apply(softmax_op, {x}, SoftmaxAttrs{x.shape().resolve(axis)})[0]; }
-Tensor log_softmax(const Tensor& x, int64_t axis) { return apply(log_softmax_op, {x}, SoftmaxAttrs{x.shape().resolve(axis)})[0]; }
+Tensor softmax(const Tensor& x, int64_t axis) { return apply(softmax_op, {x}, SoftmaxAttrs{resolve_axis("softmax", x, axis)})[0]; }
+Tensor log_softmax(const Tensor& x, int64_t axis) { return apply(log_softmax_op, {x}, SoftmaxAttrs{resolve_axis("log_softmax", x, axis)})[0]; }
 
 }  // namespace xent

@@ -20,6 +20,7 @@
 #include <xent/core/op.h>
 #include <xent/core/require.h>
 #include <xent/ops/all_ops.h>
+#include <xent/ops/check.h>
 #include <xent/ops/cpu/labels.h>
 #include <xent/ops/cpu/rows.h>
 #include <xent/ops/samples.h>
@@ -217,7 +218,7 @@ constinit const Op softmax_cross_entropy_op = {
 
 Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const SoftmaxCrossEntropyOptions& options) {
   require<ShapeError>(logits.rank() > 0, "softmax_cross_entropy: logits {} have no class axis", logits.shape());
-  const LossAttrs attrs{logits.shape().resolve(options.axis), options.target.ignore, options.reduction};
+  const LossAttrs attrs{resolve_axis("softmax_cross_entropy", logits, options.axis), options.target.ignore, options.reduction};
   return apply(softmax_cross_entropy_op, {logits, labels, options.weights.classes}, attrs)[0];
 }
 

@@ -7,14 +7,16 @@
 using namespace xent;
 
 TEST_CASE("a device's name can be parsed back") {
-  for (const Device device : {Device::cpu(), Device::cuda(), Device::cuda(7)}) CHECK(parse_device(device.str()) == device);
+  for (const Device device : {Device::cpu(), Device::cuda(), Device::cuda(7)})
+    CHECK(parse_device(device.str()) == device);
   CHECK(parse_device("cuda") == Device::cuda(0));
   CHECK(Device::cpu().str() == "cpu");
   CHECK(Device::cuda(1).str() == "cuda:1");
 }
 
 TEST_CASE("parse_device refuses other names") {
-  for (const char* text : {"", "CPU", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:1x", "cuda: 1", "cuda:99999999999", "cpu:1"}) {
+  for (const char* text :
+       {"", "CPU", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:1x", "cuda: 1", "cuda:99999999999", "cpu:1"}) {
     CAPTURE(text);
     CHECK_THROWS_AS(parse_device(text), DeviceError);
   }

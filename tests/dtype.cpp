@@ -33,9 +33,12 @@ struct Format {
   bool is_nan(int bits) const { return (bits & 0x7fff) > infinity(); }
 };
 
-template <class T> constexpr Format format_of = {};
-template <> constexpr Format format_of<Float16> = {5, 10};
-template <> constexpr Format format_of<BFloat16> = {8, 7};
+template <class T>
+constexpr Format format_of = {};
+template <>
+constexpr Format format_of<Float16> = {5, 10};
+template <>
+constexpr Format format_of<BFloat16> = {8, 7};
 
 template <class T>
 T from_bits(int bits) {
@@ -100,8 +103,8 @@ TEST_CASE_TEMPLATE("encoding rounds to the nearer neighbour and a tie to the eve
           if ((bits & 0x7fff) + 1 >= format.infinity()) return true;
           const auto middle = static_cast<float>((format.value(bits) + format.value(next)) / 2);  // exact: one bit more
           const float outwards = bits >= 0x8000 ? -INFINITY : INFINITY;
-          return encode<T>(middle) == (bits % 2 == 0 ? bits : next) && encode<T>(std::nextafter(middle, 0.0f)) == bits &&
-                 encode<T>(std::nextafter(middle, outwards)) == next;
+          return encode<T>(middle) == (bits % 2 == 0 ? bits : next) &&
+                 encode<T>(std::nextafter(middle, 0.0f)) == bits && encode<T>(std::nextafter(middle, outwards)) == next;
         }) == 0);
 }
 
@@ -129,7 +132,7 @@ TEST_CASE("half of the smallest subnormal Float16 is a tie that goes to zero") {
   CHECK(Float16(0x1p-24f).bits == 1);
   CHECK(Float16(0x1.8p-24f).bits == 2);  // between 1 and 2 units: to even
   CHECK(Float16(std::numeric_limits<float>::denorm_min()).bits == 0);
-  CHECK(Float16(std::nextafter(0x1p-14f, 0.0f)).bits == 0x400);  // the largest subnormal carries into the normal numbers
+  CHECK(Float16(std::nextafter(0x1p-14f, 0.0f)).bits == 0x400);  // carries into the normal numbers
 }
 
 TEST_CASE("conversions work at compile time") {
@@ -147,12 +150,14 @@ TEST_CASE("Float16 agrees with the compiler's own type on random floats") {
   for (int i = 0; i < 3'000'000; ++i) {
     const auto value = std::bit_cast<float>(static_cast<uint32_t>(random()));
     const auto compilers = std::bit_cast<uint16_t>(static_cast<_Float16>(value));
-    const bool same = std::isnan(value) ? format_of<Float16>.is_nan(compilers) && format_of<Float16>.is_nan(Float16(value).bits)
-                                        : Float16(value).bits == compilers;
+    const bool same = std::isnan(value)
+                          ? format_of<Float16>.is_nan(compilers) && format_of<Float16>.is_nan(Float16(value).bits)
+                          : Float16(value).bits == compilers;
     differences += same ? 0 : 1;
   }
   for (int i = 0; i < 1'000'000; ++i) {  // most of the floats above are out of range: these are not
-    const float value = std::ldexp(1 + static_cast<float>(random() >> 9) * 0x1p-23f, static_cast<int>(random() % 44) - 27);
+    const float value =
+        std::ldexp(1 + static_cast<float>(random() >> 9) * 0x1p-23f, static_cast<int>(random() % 44) - 27);
     differences += Float16(value).bits == std::bit_cast<uint16_t>(static_cast<_Float16>(value)) ? 0 : 1;
   }
   CHECK(differences == 0);
@@ -168,10 +173,12 @@ TEST_CASE("a dtype's name can be parsed back") {
 
 TEST_CASE("parse_dtype refuses other names and lists those there are") {
   for (const char* text : {"", "F32", "float", "f32 ", "i8"}) CHECK_THROWS_AS(parse_dtype(text), DTypeError);
-  CHECK_THROWS_WITH_AS(parse_dtype("half"), "unknown dtype 'half': use one of f32, f64, f16, bf16, u8, i32, i64", DTypeError);
+  CHECK_THROWS_WITH_AS(parse_dtype("half"), "unknown dtype 'half': use one of f32, f64, f16, bf16, u8, i32, i64",
+                       DTypeError);
 }
 
-TEST_CASE_TEMPLATE("size_of is the size of the C++ type", T, float, double, Float16, BFloat16, uint8_t, int32_t, int64_t) {
+TEST_CASE_TEMPLATE("size_of is the size of the C++ type", T, float, double, Float16, BFloat16, uint8_t, int32_t,
+                   int64_t) {
   CHECK(size_of(dtype_of<T>) == sizeof(T));
 }
 
@@ -180,10 +187,13 @@ TEST_CASE("four dtypes are floating") {
   for (const DType dtype : {DType::u8, DType::i32, DType::i64}) CHECK_FALSE(is_floating(dtype));
 }
 
-TEST_CASE_TEMPLATE("convert from f32 and f64 to an integer cuts off, saturates, and makes NaN 0", To, uint8_t, int32_t, int64_t) {
-  const std::vector<double> values = {0, -0.0, 0.99, -0.99, 1.5, -1.5, 127.99, 254.999, 255, 255.5, 256, 257, -1, -256,
-      0x1p31 - 1, 0x1p31, 0x1p31 + 1, -0x1p31, -0x1p31 - 1, -0x1p31 - 0.5, 0x1p32 + 3, 0x1p53, 0x1p63 - 1024, 0x1p63, -0x1p63,
-      -0x1p63 - 2048, 0x1p64, 1e30, -1e30, 1e308, -1e308, INFINITY, -INFINITY, NAN, 4e-324};
+TEST_CASE_TEMPLATE("convert from f32 and f64 to an integer cuts off, saturates, and makes NaN 0", To, uint8_t, int32_t,
+                   int64_t) {
+  const std::vector<double> values = {
+      0,           -0.0,          0.99,       -0.99,  1.5,           -1.5,       127.99,  254.999,        255,
+      255.5,       256,           257,        -1,     -256,          0x1p31 - 1, 0x1p31,  0x1p31 + 1,     -0x1p31,
+      -0x1p31 - 1, -0x1p31 - 0.5, 0x1p32 + 3, 0x1p53, 0x1p63 - 1024, 0x1p63,     -0x1p63, -0x1p63 - 2048, 0x1p64,
+      1e30,        -1e30,         1e308,      -1e308, INFINITY,      -INFINITY,  NAN,     4e-324};
   for (const double value : values) {
     CAPTURE(value);
     CHECK(convert<To>(value) == saturated<To>(value));

@@ -52,13 +52,14 @@ size_t live_bytes() { return memory_stats().live_bytes; }
 TEST_CASE("a bucket is a multiple of 64 bytes that holds the request, at most 1/8 or 63 bytes more") {
   const auto holds = [](size_t bytes) {
     const size_t size = bucket_size(bytes);
-    return size >= bytes && size > 0 && size % 64 == 0 && size - bytes <= std::max<size_t>(bytes / 8, 64) && bucket_size(size) == size &&
-           bucket_size(bytes + 1) >= size;
+    return size >= bytes && size > 0 && size % 64 == 0 && size - bytes <= std::max<size_t>(bytes / 8, 64) &&
+           bucket_size(size) == size && bucket_size(bytes + 1) >= size;
   };
   size_t broken = 0;
   for (size_t bytes = 0; bytes < 100'000; ++bytes) broken += holds(bytes) ? 0 : 1;
   for (int shift = 17; shift < 62; ++shift) {
-    for (const int64_t offset : {-1, 0, 1, 63, 64, 65}) broken += holds((size_t{1} << shift) + static_cast<size_t>(offset)) ? 0 : 1;
+    for (const int64_t offset : {-1, 0, 1, 63, 64, 65})
+      broken += holds((size_t{1} << shift) + static_cast<size_t>(offset)) ? 0 : 1;
   }
   CHECK(broken == 0);
 }
@@ -78,6 +79,7 @@ TEST_CASE("a released block is handed out again, to a tensor of another shape to
   CHECK(again.raw() == first);
   CHECK(memory_stats().system_calls == before.system_calls);
   CHECK(memory_stats().requests == before.requests + 1);
+  CHECK(memory_stats().cached_bytes == before.cached_bytes - bucket_size(4000));
 }
 
 TEST_CASE("a loop stops asking the system for memory") {
@@ -113,9 +115,7 @@ TEST_CASE("the peak is the most that was live since it was reset") {
   reset_peak_memory();
   const size_t before = live_bytes();
   CHECK(memory_stats().peak_live_bytes == before);
-  {
-    const Tensor a = Tensor::empty({1 << 16}), b = Tensor::empty({1 << 16});
-  }
+  { const Tensor a = Tensor::empty({1 << 16}), b = Tensor::empty({1 << 16}); }
   const Tensor c = Tensor::empty({1 << 16});
   CHECK(memory_stats().peak_live_bytes == before + 2 * (1 << 18));
 }
@@ -123,7 +123,8 @@ TEST_CASE("the peak is the most that was live since it was reset") {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // whose allocators end the program instead
 TEST_CASE("running out of memory is a DeviceError that says how much was asked for, and nothing is lost") {
   const size_t before = live_bytes();
-  CHECK_THROWS_WITH_AS(Tensor::empty({int64_t{1} << 55}, DType::u8), doctest::Contains("36028797018963968 bytes asked for"), DeviceError);
+  CHECK_THROWS_WITH_AS(Tensor::empty({int64_t{1} << 55}, DType::u8),
+                       doctest::Contains("36028797018963968 bytes asked for"), DeviceError);
   CHECK(live_bytes() == before);
   CHECK(Tensor::ones({3}).to_vector<float>() == std::vector<float>{1, 1, 1});
 }
@@ -264,8 +265,10 @@ TEST_CASE("a handle of an earlier call is stale and says what to do") {
   const Tensor kept = x.clone();
   CHECK(x.to_vector<float>()[5] == 5);
   arena->begin_call();
-  CHECK_THROWS_WITH_AS(x.to_vector<float>(), "tensor [2, 3] was made in an earlier call of a Step, which has reused its memory; "
-                       ".clone() a result to keep it", ReplayError);
+  CHECK_THROWS_WITH_AS(x.to_vector<float>(),
+                       "tensor [2, 3] was made in an earlier call of a Step, which has reused its memory; "
+                       ".clone() a result to keep it",
+                       ReplayError);
   CHECK_THROWS_AS(view.raw(), ReplayError);
   CHECK_THROWS_AS(x.clone(), ReplayError);
   CHECK_THROWS_AS(x.fill(1), ReplayError);

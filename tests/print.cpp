@@ -46,7 +46,8 @@ TEST_CASE("an axis of eight is shown in full, a longer one by its first and last
   std::vector<int32_t> values;
   for (int32_t i = 0; i < 100; ++i) values.push_back(i);
   CHECK(Tensor::from(std::span<const int32_t>(values).first(8), {8}).str() == "i32 [8] cpu\n[0, 1, 2, 3, 4, 5, 6, 7]");
-  CHECK(Tensor::from(std::span<const int32_t>(values).first(9), {9}).str() == "i32 [9] cpu\n[0, 1, 2, 3, ..., 5, 6, 7, 8]");
+  CHECK(Tensor::from(std::span<const int32_t>(values).first(9), {9}).str() ==
+        "i32 [9] cpu\n[0, 1, 2, 3, ..., 5, 6, 7, 8]");
   CHECK(Tensor::from(values, {100}).str() == "i32 [100] cpu\n[0, 1, 2, 3, ..., 96, 97, 98, 99]");
 }
 

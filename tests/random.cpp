@@ -46,7 +46,8 @@ TEST_CASE("philox works at compile time") {
 }
 
 TEST_CASE("a block's counter and key are the low and high words of block and seed") {
-  CHECK(philox_block(0x299f31d0a4093822, 0x85a308d3243f6a88) == philox({0x243f6a88, 0x85a308d3, 0, 0}, {0xa4093822, 0x299f31d0}));
+  CHECK(philox_block(0x299f31d0a4093822, 0x85a308d3243f6a88) ==
+        philox({0x243f6a88, 0x85a308d3, 0, 0}, {0xa4093822, 0x299f31d0}));
 }
 
 TEST_CASE("to_unit maps words to [0, 1) by their upper 24 bits") {
@@ -73,7 +74,7 @@ TEST_CASE("the same seed and stream give the same words, another of either gives
 }
 
 TEST_CASE("below stays in range and draws every number equally often") {
-  for (const uint64_t bound : {1, 2, 3, 7, 10}) {
+  for (const uint64_t bound : {1u, 2u, 3u, 7u, 10u}) {
     HostRandom random(9);
     std::vector<int> counts(bound, 0);
     constexpr int draws = 70'000;

@@ -56,8 +56,8 @@ TEST_CASE("a negative extent is refused") {
 
 TEST_CASE("eight axes are the most") {
   CHECK(Shape{1, 2, 1, 2, 1, 2, 1, 2}.elements() == 16);
-  CHECK_THROWS_WITH_AS((Shape{1, 1, 1, 1, 1, 1, 1, 1, 1}), "shape [1, 1, 1, 1, 1, 1, 1, 1, 1]: at most 8 axes are supported",
-                       ShapeError);
+  CHECK_THROWS_WITH_AS((Shape{1, 1, 1, 1, 1, 1, 1, 1, 1}),
+                       "shape [1, 1, 1, 1, 1, 1, 1, 1, 1]: at most 8 axes are supported", ShapeError);
 }
 
 TEST_CASE("a product beyond what can be addressed is refused, also next to an extent of 0") {
@@ -65,7 +65,8 @@ TEST_CASE("a product beyond what can be addressed is refused, also next to an ex
   CHECK_THROWS_AS((Shape{int64_t{1} << 32, int64_t{1} << 32}), ShapeError);
   CHECK_THROWS_AS((Shape{huge, huge, 0}), ShapeError);
   CHECK_THROWS_AS((Shape{0, huge, huge}), ShapeError);
-  CHECK_THROWS_WITH_AS((Shape{int64_t{1} << 30, int64_t{1} << 30}), "shape [1073741824, 1073741824]: too many elements", ShapeError);
+  CHECK_THROWS_WITH_AS((Shape{int64_t{1} << 30, int64_t{1} << 30}), "shape [1073741824, 1073741824]: too many elements",
+                       ShapeError);
   CHECK(Shape{int64_t{1} << 29, int64_t{1} << 29}.elements() == int64_t{1} << 58);  // eight bytes each still fit
 }
 
@@ -122,7 +123,8 @@ TEST_CASE("two shapes broadcast by NumPy's rule, in either order") {
 
 TEST_CASE("shapes that do not broadcast are named together with the op and the two extents") {
   CHECK_THROWS_WITH_AS(broadcast("add", {64, 10}, {64}),
-                       "add: shapes [64, 10] and [64] do not broadcast: 10 against 64 (extents must be equal or 1)", ShapeError);
+                       "add: shapes [64, 10] and [64] do not broadcast: 10 against 64 (extents must be equal or 1)",
+                       ShapeError);
   const std::pair<Shape, Shape> table[] = {{{2}, {3}}, {{0}, {2}}, {{3, 1, 2}, {3, 3}}, {{4, 5}, {5, 4}}};
   for (const auto& [a, b] : table) {
     CHECK_THROWS_AS(broadcast("mul", a, b), ShapeError);

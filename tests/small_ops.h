@@ -1,9 +1,10 @@
-// A handful of tiny ops, so that the tests of the engine need none of ops/. Plain loops, f32 and f64, equal shapes.
+// A handful of tiny ops, so that the tests of the engine need none of ops/: plain loops, f32 and f64, equal shapes.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include <xent/core/dispatch.h>
 #include <xent/core/op.h>
@@ -30,15 +31,23 @@ T at(const Slice& x, int64_t i) {
   return x.as<T>()[i];
 }
 
+using Doubles = std::vector<double>;
+
+inline Tensor f64(const Doubles& values) { return Tensor::from(values, {static_cast<int64_t>(values.size())}); }
+inline Tensor parameter(const Doubles& values) { return f64(values).set_requires_grad(); }
+inline Doubles values(const Tensor& x) { return x.to_vector<double>(); }
+
 inline Specs like_first(std::span<const Spec> in, const Attrs&) { return {in[0]}; }
 
 // ---- square: y = x^2, dx = 2 x dy ----
 
-constinit const inline Op square_op = {
+inline constexpr Op square_op = {
     .name = "square",
     .formula = "y = x^2",
     .infer = like_first,
-    .forward = {[](const Call& c) { write_each(c.out[0], [&]<class T>(int64_t i) { return at<T>(c.in[0], i) * at<T>(c.in[0], i); }); }},
+    .forward = {[](const Call& c) {
+      write_each(c.out[0], [&]<class T>(int64_t i) { return at<T>(c.in[0], i) * at<T>(c.in[0], i); });
+    }},
     .backward = {[](const Call& c) {
       write_each(c.grad_in[0], [&]<class T>(int64_t i) { return 2 * at<T>(c.in[0], i) * at<T>(c.grad_out[0], i); });
     }},
@@ -48,11 +57,13 @@ inline Tensor square(const Tensor& x) { return apply(square_op, {x})[0]; }
 
 // ---- exp: y = e^x, dx = y dy; backward reads the output only ----
 
-constinit const inline Op exp_op = {
+inline constexpr Op exp_op = {
     .name = "exp",
     .formula = "y = e^x",
     .infer = like_first,
-    .forward = {[](const Call& c) { write_each(c.out[0], [&]<class T>(int64_t i) { return std::exp(at<T>(c.in[0], i)); }); }},
+    .forward = {[](const Call& c) {
+      write_each(c.out[0], [&]<class T>(int64_t i) { return std::exp(at<T>(c.in[0], i)); });
+    }},
     .backward = {[](const Call& c) {
       write_each(c.grad_in[0], [&]<class T>(int64_t i) { return at<T>(c.out[0], i) * at<T>(c.grad_out[0], i); });
     }},
@@ -62,13 +73,16 @@ inline Tensor exp(const Tensor& x) { return apply(exp_op, {x})[0]; }
 
 // ---- add: y = a + b, da = db = dy; adds to gradients that are there already ----
 
-constinit const inline Op add_op = {
+inline constexpr Op add_op = {
     .name = "add",
     .formula = "y = a + b",
     .infer = like_first,
-    .forward = {[](const Call& c) { write_each(c.out[0], [&]<class T>(int64_t i) { return at<T>(c.in[0], i) + at<T>(c.in[1], i); }); }},
+    .forward = {[](const Call& c) {
+      write_each(c.out[0], [&]<class T>(int64_t i) { return at<T>(c.in[0], i) + at<T>(c.in[1], i); });
+    }},
     .backward = {[](const Call& c) {
-      for (const Slice& gradient : c.grad_in) write_each(gradient, [&]<class T>(int64_t i) { return at<T>(c.grad_out[0], i); });
+      for (const Slice& gradient : c.grad_in)
+        write_each(gradient, [&]<class T>(int64_t i) { return at<T>(c.grad_out[0], i); });
     }},
     .needs_in = xent::nothing,
     .needs_out = xent::nothing,
@@ -78,11 +92,13 @@ inline Tensor add(const Tensor& a, const Tensor& b) { return apply(add_op, {a, b
 
 // ---- mul: y = a b, da = b dy, db = a dy ----
 
-constinit const inline Op mul_op = {
+inline constexpr Op mul_op = {
     .name = "mul",
     .formula = "y = a b",
     .infer = like_first,
-    .forward = {[](const Call& c) { write_each(c.out[0], [&]<class T>(int64_t i) { return at<T>(c.in[0], i) * at<T>(c.in[1], i); }); }},
+    .forward = {[](const Call& c) {
+      write_each(c.out[0], [&]<class T>(int64_t i) { return at<T>(c.in[0], i) * at<T>(c.in[1], i); });
+    }},
     .backward = {[](const Call& c) {
       for (size_t k = 0; k < 2; ++k) {
         write_each(c.grad_in[k], [&]<class T>(int64_t i) { return at<T>(c.in[1 - k], i) * at<T>(c.grad_out[0], i); });
@@ -104,7 +120,7 @@ inline void scale_kernel(const Slice& to, const Slice& from, const Attrs& attrs)
   write_each(to, [&]<class T>(int64_t i) { return static_cast<T>(attrs.as<ScaleAttrs>().factor) * at<T>(from, i); });
 }
 
-constinit const inline Op scale_op = {
+inline constexpr Op scale_op = {
     .name = "scale",
     .formula = "y = factor x",
     .infer = like_first,
@@ -117,7 +133,7 @@ inline Tensor scale(const Tensor& x, double factor) { return apply(scale_op, {x}
 
 // ---- sum: y = sum x, to a scalar ----
 
-constinit const inline Op sum_op = {
+inline constexpr Op sum_op = {
     .name = "sum",
     .formula = "y = sum x",
     .infer = [](std::span<const Spec> in, const Attrs&) { return Specs{{.shape = {}, .dtype = in[0].dtype}}; },
@@ -128,7 +144,9 @@ constinit const inline Op sum_op = {
         return total;
       });
     }},
-    .backward = {[](const Call& c) { write_each(c.grad_in[0], [&]<class T>(int64_t) { return at<T>(c.grad_out[0], 0); }); }},
+    .backward = {[](const Call& c) {
+      write_each(c.grad_in[0], [&]<class T>(int64_t) { return at<T>(c.grad_out[0], 0); });
+    }},
     .needs_in = xent::nothing,
     .needs_out = xent::nothing,
 };
@@ -136,17 +154,18 @@ inline Tensor sum(const Tensor& x) { return apply(sum_op, {x})[0]; }
 
 // ---- flat: the same bytes as one axis; a view without a backward of its own ----
 
-constinit const inline Op flat_op = {
+inline constexpr Op flat_op = {
     .name = "flat",
     .formula = "y = x",
-    .infer = [](std::span<const Spec> in, const Attrs&) { return Specs{{.shape = {in[0].shape.elements()}, .dtype = in[0].dtype}}; },
+    .infer = [](std::span<const Spec> in,
+                const Attrs&) { return Specs{{.shape = {in[0].shape.elements()}, .dtype = in[0].dtype}}; },
     .view = [](std::span<const Spec>, const Attrs&) { return int64_t{0}; },
 };
 inline Tensor flat(const Tensor& x) { return apply(flat_op, {x})[0]; }
 
 // ---- descend: x -= rate dx, in place ----
 
-constinit const inline Op descend_op = {
+inline constexpr Op descend_op = {
     .name = "descend",
     .formula = "x -= rate dx",
     .infer = [](std::span<const Spec>, const Attrs&) { return Specs{}; },
@@ -161,7 +180,7 @@ inline void descend(const Tensor& x, const Tensor& dx, double rate) { apply(desc
 
 // ---- checked: y = x, unless an element is negative, which is an error that only the kernel can see ----
 
-constinit const inline Op checked_op = {
+inline constexpr Op checked_op = {
     .name = "checked",
     .formula = "y = x",
     .infer = like_first,

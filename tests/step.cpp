@@ -2,7 +2,6 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <tuple>
 #include <utility>
@@ -13,29 +12,19 @@
 #include <xent/core/step.h>
 #include <xent/core/tape.h>
 
+#include "replay_mode.h"
 #include "small_ops.h"
 
 using namespace xent;
 using small::add, small::descend, small::exp, small::flat, small::mul, small::scale, small::square, small::sum;
+using small::Doubles, small::f64, small::parameter, small::values;
 
 namespace {
-
-using Doubles = std::vector<double>;
-
-Tensor f64(const Doubles& values) { return Tensor::from(values, {static_cast<int64_t>(values.size())}); }
-Doubles values(const Tensor& x) { return x.to_vector<double>(); }
-
-struct Mode {  // for one test
-  explicit Mode(Replay mode) { set_replay(mode); }
-  ~Mode() { set_replay(before); }
-  Replay before = replay();
-};
 
 // A tiny regression trained for some calls: all losses and the weights after them.
 Doubles train(Replay how, int calls) {
   const Mode mode(how);
-  Tensor w = f64({0.1, -0.2, 0.3});
-  w.set_requires_grad();
+  Tensor w = parameter({0.1, -0.2, 0.3});
   Step step([&](const Tensor& x, const Tensor& y) {
     Tape tape;
     const Tensor hidden = exp(scale(mul(x, w), 0.5));
@@ -134,8 +123,7 @@ TEST_CASE("constants made inside are made anew by a replay") {
 
 TEST_CASE("gradients made before the Step accumulate over its calls") {
   const Mode mode(Replay::on);
-  Tensor w = f64({2});
-  w.set_requires_grad();
+  Tensor w = parameter({2});
   Gradients total = Gradients::zeros({&w, 1});
   Step step([&](const Tensor& x) {
     Tape tape;
@@ -186,7 +174,7 @@ TEST_CASE("a Step may return nothing, a tensor, an array, a pair or a tuple") {
 TEST_CASE("function pointers, std::functions and mutable lambdas make Steps too") {
   const Mode mode(Replay::on);
   Step pointer_step(&small::square);
-  Step function_step(std::function<Tensor(const Tensor&)>(small::square));
+  Step function_step{std::function<Tensor(const Tensor&)>(small::square)};
   Step mutable_step([runs = 0](const Tensor& x) mutable {
     ++runs;
     return square(x);
@@ -214,8 +202,7 @@ TEST_CASE("a result outlives its Step") {
 
 TEST_CASE("a tensor that was captured may be returned: it stays itself") {
   const Mode mode(Replay::on);
-  Tensor w = f64({1});
-  w.set_requires_grad();
+  Tensor w = parameter({1});
   Step step([&](const Tensor& x) {
     descend(w, x, -1);
     return w;
@@ -324,14 +311,15 @@ TEST_CASE("a result is valid while other shapes are called") {
 TEST_CASE("beyond eight plans a Step runs the function every time, and is still right") {
   const Mode mode(Replay::on);
   int runs = 0;
-  Tensor w = f64({3});
-  w.set_requires_grad();
+  Tensor w = parameter({3});
   Step step([&](const Tensor& x) {
     ++runs;
     Tape tape;
     return tape.backward(mul(w, sum(square(x))))[w];
   });
-  const auto call = [&](int64_t extent) { return step(Tensor::full({extent}, 2, DType::f64)).item() == 4.0 * static_cast<double>(extent); };
+  const auto call = [&](int64_t extent) {
+    return step(Tensor::full({extent}, 2, DType::f64)).item() == 4.0 * static_cast<double>(extent);
+  };
   for (int i = 0; i < 4; ++i) {
     for (int64_t extent = 1; extent <= 8; ++extent) CHECK(call(extent));
   }

@@ -1,7 +1,6 @@
 // What would make a replay untrue is an exception, and after an exception the next call is right.
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,23 +11,15 @@
 #include <xent/core/step.h>
 #include <xent/core/tape.h>
 
+#include "replay_mode.h"
 #include "small_ops.h"
 
 using namespace xent;
-using small::add, small::checked, small::descend, small::exp, small::flat, small::mul, small::scale, small::square, small::sum;
+using small::add, small::checked, small::descend, small::exp, small::flat, small::mul, small::scale, small::square,
+    small::sum;
+using small::Doubles, small::f64, small::parameter, small::values;
 
 namespace {
-
-using Doubles = std::vector<double>;
-
-Tensor f64(const Doubles& values) { return Tensor::from(values, {static_cast<int64_t>(values.size())}); }
-Doubles values(const Tensor& x) { return x.to_vector<double>(); }
-
-struct Mode {  // for one test
-  explicit Mode(Replay mode) { set_replay(mode); }
-  ~Mode() { set_replay(before); }
-  Replay before = replay();
-};
 
 // Calls a step until it throws a ReplayError; returns its text, or "" if it does not within 30 calls.
 template <class S>
@@ -52,19 +43,22 @@ bool contains(const std::string& text, const char* part) { return text.find(part
 TEST_CASE("reading values inside a Step is refused in the first call already, naming who asked and the way out") {
   const Mode mode(Replay::on);
   const std::pair<const char*, std::function<void(Tensor)>> table[] = {
-      {"item() inside a Step would freeze the value of this call; return the tensor and read it after the call", [](Tensor x) { x.item(); }},
+      {"item() inside a Step would freeze the value of this call; return the tensor and read it after the call",
+       [](Tensor x) { x.item(); }},
       {"item() inside a Step", [](Tensor) { Tensor::zeros({1}, DType::i64).item(); }},
       {"to_vector inside a Step", [](Tensor x) { x.to_vector<double>(); }},
       {"to_vector inside a Step", [](Tensor x) { x.str(); }},
       {"data() inside a Step", [](Tensor x) { x.data<double>(); }},
       {"data() inside a Step", [](Tensor x) { x.mutable_data<double>(); }},
-      {"Tensor::from inside a Step would freeze the value of this call; pass the values as an input of the Step, or make the tensor before it",
+      {"Tensor::from inside a Step would freeze the value of this call; pass the values as an input of the Step, or "
+       "make the tensor before it",
        [](Tensor) { Tensor::from({1}, {1}); }},
       {"to(device) inside a Step", [](Tensor x) { x.to(Device::cuda()); }},
   };
-  for (const auto& [text, action] : table) {
+  for (const auto& row : table) {
+    const char* const text = row.first;
     CAPTURE(text);
-    Step step([&action = action](const Tensor& x) { action(x); });
+    Step step([&row](const Tensor& x) { row.second(x); });
     for (int i = 0; i < 3; ++i) CHECK_THROWS_WITH_AS(step(f64({1})), doctest::Contains(text), ReplayError);
   }
 }
@@ -73,14 +67,19 @@ TEST_CASE("making what outlives a call inside a Step is refused, naming who aske
   const Mode mode(Replay::on);
   Generator generator(1);
   const std::pair<const char*, std::function<void(const Tensor&)>> table[] = {
-      {"a Generator outlives a call of a Step; make it before the Step, not inside", [](const Tensor&) { Generator(1); }},
-      {"Gradients::zeros outlives a call", [](const Tensor& x) { Gradients::zeros({&x, 1}); }},
+      {"a Generator outlives a call of a Step; make it before the Step, not inside",
+       [](const Tensor&) { Generator(1); }},
+      {"Gradients::zeros outlives a call",
+       [](const Tensor& x) {
+         Gradients::zeros({&x, 1});
+       }},
       {"a moment outlives a call", [](const Tensor&) { Tensor::persistent("a moment", {2}); }},
       {"set_seed inside a Step", [&](const Tensor&) { generator.set_seed(1); }},
   };
-  for (const auto& [text, action] : table) {
+  for (const auto& row : table) {
+    const char* const text = row.first;
     CAPTURE(text);
-    Step step([&action = action](const Tensor& x) { action(x); });
+    Step step([&row](const Tensor& x) { row.second(x); });
     for (int i = 0; i < 2; ++i) CHECK_THROWS_WITH_AS(step(f64({1})), doctest::Contains(text), ReplayError);
   }
 }
@@ -102,7 +101,8 @@ TEST_CASE("a Step within a Step is refused") {
   const Mode mode(Replay::on);
   Step inner([](const Tensor& x) { return square(x); });
   Step outer([&](const Tensor& x) { return inner(x); });
-  for (int i = 0; i < 3; ++i) CHECK_THROWS_WITH_AS(outer(f64({1})), "Step: called inside a Step; call its function directly", ReplayError);
+  for (int i = 0; i < 3; ++i)
+    CHECK_THROWS_WITH_AS(outer(f64({1})), "Step: called inside a Step; call its function directly", ReplayError);
   CHECK(inner(f64({3})).item() == 9);
 }
 
@@ -120,8 +120,7 @@ TEST_CASE("a Step under a tape that records is refused: the tape could not see i
 
 TEST_CASE("a parameter as an input is refused: the gradient would belong to the copy") {
   Step step([](const Tensor& x) { return square(x); });
-  Tensor w = f64({1});
-  w.set_requires_grad();
+  Tensor w = parameter({1});
   CHECK_THROWS_WITH_AS(step(w), "Step: input of shape [1] is a parameter; let the function capture it", ReplayError);
   CHECK_NOTHROW(step(w.detach()));
 }
@@ -212,8 +211,7 @@ TEST_CASE("a result of another Step, or of other shapes, is refused as a capture
 
 TEST_CASE("gradients that leak out of a Step go stale with it") {
   const Mode mode(Replay::on);
-  Tensor w = f64({2});
-  w.set_requires_grad();
+  Tensor w = parameter({2});
   Gradients gradients;
   Step step([&](const Tensor& x) {
     Tape tape;
@@ -229,8 +227,7 @@ TEST_CASE("gradients that leak out of a Step go stale with it") {
 
 TEST_CASE("accumulating into gradients that were made inside an earlier call is refused") {
   const Mode mode(Replay::on);
-  Tensor w = f64({2});
-  w.set_requires_grad();
+  Tensor w = parameter({2});
   Gradients total;
   Step step([&](const Tensor& x) {
     Tape tape;
@@ -271,13 +268,16 @@ TEST_CASE("a kernel that throws in any call leaves a Step whose next call is rig
 TEST_CASE("a backward that throws inside a Step ends the tape with the call") {
   const Mode mode(Replay::on);
   static constexpr Op failing_op = {
-      .name = "failing", .formula = "y = x", .infer = small::like_first, .forward = small::scale_op.forward,
+      .name = "failing",
+      .formula = "y = x",
+      .infer = small::like_first,
+      .forward = small::scale_op.forward,
       .backward = {[](const Call& c) {
         if (small::at<double>(c.grad_out[0], 0) < 0) throw LabelError("failing: a negative gradient");
         small::scale_op.backward.cpu(c);
-      }}};
-  Tensor w = f64({2});
-  w.set_requires_grad();
+      }},
+  };
+  Tensor w = parameter({2});
   Step step([&](const Tensor& x) {
     Tape tape;
     return tape.backward(mul(xent::apply(failing_op, {w}, small::ScaleAttrs{3})[0], x))[w];
@@ -322,8 +322,7 @@ TEST_CASE("with verify, a flag that adds a launch is found and the launch is nam
 TEST_CASE("with verify, a flag that takes a launch away or changes it is found and both are named") {
   const Mode mode(Replay::verify);
   int flag = 0;
-  Tensor w = f64({2});
-  w.set_requires_grad();
+  Tensor w = parameter({2});
   Step step([&](const Tensor& x) {
     Tape tape;
     const Tensor y = flag == 1 ? exp(w) : square(w);
@@ -378,8 +377,7 @@ TEST_CASE("after verify has found a change the Step records afresh and is right"
 TEST_CASE("verify runs the function in every tenth call and compares, so that a true Step stays quiet") {
   const Mode mode(Replay::verify);
   int runs = 0;
-  Tensor w = f64({1, 2});
-  w.set_requires_grad();
+  Tensor w = parameter({1, 2});
   Step step([&](const Tensor& x) {
     ++runs;
     Tape tape;

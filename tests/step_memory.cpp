@@ -10,6 +10,7 @@
 #include <xent/core/step.h>
 #include <xent/core/tape.h>
 
+#include "replay_mode.h"
 #include "small_ops.h"
 
 using namespace xent;
@@ -28,12 +29,6 @@ void* counted(size_t bytes) {
 struct Counts {
   uint64_t news = ::news, requests = memory_stats().requests, system_calls = memory_stats().system_calls;
   bool operator==(const Counts&) const = default;
-};
-
-struct Mode {  // for one test
-  explicit Mode(Replay mode) { set_replay(mode); }
-  ~Mode() { set_replay(before); }
-  Replay before = replay();
 };
 
 // A training step with an input, a captured parameter, views, several results, and shapes of rank 3.

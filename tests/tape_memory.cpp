@@ -12,16 +12,13 @@
 
 using namespace xent;
 using small::add, small::exp, small::flat, small::mul, small::scale, small::square, small::sum;
+using small::Doubles, small::f64, small::values;
 
 namespace {
 
-using Doubles = std::vector<double>;
+constexpr int64_t large = 1 << 16;         // elements
+constexpr size_t large_bytes = large * 8;  // as f64; a power of two is its own bucket
 
-constexpr int64_t large = 1 << 16;             // elements
-constexpr size_t large_bytes = large * 8;      // as f64; a power of two is its own bucket
-
-Tensor f64(const Doubles& values) { return Tensor::from(values, {static_cast<int64_t>(values.size())}); }
-Doubles values(const Tensor& x) { return x.to_vector<double>(); }
 size_t live_bytes() { return memory_stats().live_bytes; }
 
 }  // namespace
@@ -44,8 +41,8 @@ TEST_CASE("what backward reads is kept, once however many nodes read it") {
   Tape tape;
   tape.watch(x);
   const size_t before = live_bytes();
-  Tensor y = exp(x);            // keeps y
-  Tensor z = square(y);         // keeps y
+  Tensor y = exp(x);     // keeps y
+  Tensor z = square(y);  // keeps y
   y = z = Tensor();
   CHECK(live_bytes() == before + large_bytes);
   CHECK(tape.kept_bytes() == 2 * large_bytes);
@@ -78,12 +75,17 @@ TEST_CASE("backward holds two gradients at a time") {
 TEST_CASE("backward releases what was kept as it goes, unless it retains it") {
   static size_t seen = 0;
   static constexpr Op probe_op = {
-      .name = "probe", .formula = "y = x", .infer = small::like_first, .forward = small::checked_op.forward,
+      .name = "probe",
+      .formula = "y = x",
+      .infer = small::like_first,
+      .forward = small::checked_op.forward,
       .backward = {[](const Call& c) {
         seen = live_bytes();
         copy_op.backward.cpu(c);
       }},
-      .needs_in = nothing, .needs_out = nothing};
+      .needs_in = nothing,
+      .needs_out = nothing,
+  };
   const size_t before = live_bytes();
   for (const bool retain : {false, true}) {
     const Tensor x = Tensor::ones({large}, DType::f64);
@@ -103,8 +105,12 @@ TEST_CASE("backward releases what was kept as it goes, unless it retains it") {
 
 TEST_CASE("a tape that ends without backward, or in an exception of it, releases everything") {
   static constexpr Op failing_op = {
-      .name = "failing", .formula = "y = x", .infer = small::like_first, .forward = small::checked_op.forward,
-      .backward = {[](const Call&) { throw LabelError("failing: backward"); }}};
+      .name = "failing",
+      .formula = "y = x",
+      .infer = small::like_first,
+      .forward = small::checked_op.forward,
+      .backward = {[](const Call&) { throw LabelError("failing: backward"); }},
+  };
   const Tensor x = Tensor::ones({large}, DType::f64);
   const size_t before = live_bytes();
   {
@@ -210,12 +216,18 @@ TEST_CASE("a view's gradient has the input's shape") {
 TEST_CASE("backward asks ops that accumulate to add only where a gradient is already its own") {
   static std::vector<float> betas;
   static constexpr Op probe_op = {
-      .name = "probe", .formula = "y = a + b", .infer = small::like_first, .forward = small::add_op.forward,
+      .name = "probe",
+      .formula = "y = a + b",
+      .infer = small::like_first,
+      .forward = small::add_op.forward,
       .backward = {[](const Call& c) {
         for (const Slice& gradient : c.grad_in) betas.push_back(gradient ? gradient.beta : -1);
         small::add_op.backward.cpu(c);
       }},
-      .needs_in = nothing, .needs_out = nothing, .accumulates = true};
+      .needs_in = nothing,
+      .needs_out = nothing,
+      .accumulates = true,
+  };
   const Tensor x = f64({1}), constant = f64({2});
   const auto betas_of = [&](const auto& function) {
     betas.clear();

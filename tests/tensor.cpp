@@ -46,7 +46,8 @@ TEST_CASE("from takes lists, vectors and spans of every element type") {
 }
 
 TEST_CASE("from refuses a number of values that the shape does not have") {
-  CHECK_THROWS_WITH_AS(Tensor::from({1, 2, 3}, {2, 2}), "Tensor::from: 3 values for shape [2, 2], which has 4 elements", ShapeError);
+  CHECK_THROWS_WITH_AS(Tensor::from({1, 2, 3}, {2, 2}), "Tensor::from: 3 values for shape [2, 2], which has 4 elements",
+                       ShapeError);
   CHECK_THROWS_AS(Tensor::from({1}, {0}), ShapeError);
   CHECK_THROWS_AS(Tensor::from(Floats{}, {}), ShapeError);  // a scalar has one element
 }
@@ -210,7 +211,8 @@ TEST_CASE("copy_from copies the elements") {
 TEST_CASE("copy_from refuses another shape or dtype") {
   Tensor x = Tensor::zeros({2, 2});
   CHECK_THROWS_WITH_AS(x.copy_from(Tensor::zeros({4})), "copy_from: shape [4] into [2, 2]", ShapeError);
-  CHECK_THROWS_WITH_AS(x.copy_from(Tensor::zeros({2, 2}, DType::f64)), "copy_from: f64 into f32; cast first", DTypeError);
+  CHECK_THROWS_WITH_AS(x.copy_from(Tensor::zeros({2, 2}, DType::f64)), "copy_from: f64 into f32; cast first",
+                       DTypeError);
 }
 
 TEST_CASE("copy_from copes with overlapping views and with the tensor itself") {
@@ -273,7 +275,8 @@ TEST_CASE("an empty handle cannot be read, written or copied") {
 
 TEST_CASE("an op refuses an empty handle unless the input is optional") {
   CHECK_THROWS_WITH_AS(small::square(Tensor()), "square: input 0 is an empty tensor handle", ArgumentError);
-  CHECK_THROWS_WITH_AS(small::add(Tensor::zeros({1}), Tensor()), "add: input 1 is an empty tensor handle", ArgumentError);
+  CHECK_THROWS_WITH_AS(small::add(Tensor::zeros({1}), Tensor()), "add: input 1 is an empty tensor handle",
+                       ArgumentError);
 }
 
 TEST_CASE("the shape rule of elementwise ops refuses what ops do not compute in") {
@@ -307,11 +310,19 @@ TEST_CASE("attributes give back the type they were made of, and no other") {
 
 TEST_CASE("an op takes at most eight inputs") {
   const std::vector<Tensor> inputs(9, Tensor::zeros({1}));
-  static constexpr Op op = {.name = "many", .formula = "", .infer = [](std::span<const Spec> in, const Attrs&) { return Specs{in[0]}; }};
+  static constexpr Op op = {
+      .name = "many",
+      .formula = "",
+      .infer = [](std::span<const Spec> in, const Attrs&) { return Specs{in[0]}; },
+  };
   CHECK_THROWS_AS(xent::apply(op, inputs), ArgumentError);
 }
 
 TEST_CASE("an op without a kernel for the device says so") {
-  static constexpr Op op = {.name = "nothing", .formula = "", .infer = [](std::span<const Spec> in, const Attrs&) { return Specs{in[0]}; }};
+  static constexpr Op op = {
+      .name = "nothing",
+      .formula = "",
+      .infer = [](std::span<const Spec> in, const Attrs&) { return Specs{in[0]}; },
+  };
   CHECK_THROWS_WITH_AS(apply(op, {Tensor::zeros({1})}), "nothing: no CPU kernel in this build", DeviceError);
 }

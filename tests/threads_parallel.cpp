@@ -120,7 +120,8 @@ TEST_CASE("the exception of the lowest chunk that threw is thrown on, and the po
 
 TEST_CASE("an exception keeps its type and text") {
   const Threads threads(2);
-  CHECK_THROWS_WITH_AS(parallel_chunks(8, [](int64_t chunk) { throw LabelError("chunk " + std::to_string(chunk)); }), "chunk 0", LabelError);
+  CHECK_THROWS_WITH_AS(parallel_chunks(8, [](int64_t chunk) { throw LabelError("chunk " + std::to_string(chunk)); }),
+                       "chunk 0", LabelError);
 }
 
 TEST_CASE("nested work runs serially, on the same thread and in order") {
@@ -230,7 +231,7 @@ TEST_CASE("many tiny jobs in a row lose no wake-up") {
 TEST_CASE("jobs that find the workers asleep wake them") {
   const Threads threads(3);
   for (int i = 0; i < 30; ++i) {
-    std::this_thread::sleep_for(std::chrono::microseconds(20 * i));  // around the time that workers spin before they sleep
+    std::this_thread::sleep_for(std::chrono::microseconds(20 * i));  // workers spin for some time before they sleep
     std::latch all_there(3);
     parallel_chunks(3, [&](int64_t) { all_there.arrive_and_wait(); });
   }

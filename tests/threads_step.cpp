@@ -13,6 +13,7 @@
 #include <xent/core/step.h>
 #include <xent/core/tape.h>
 
+#include "replay_mode.h"
 #include "small_ops.h"
 
 using namespace xent;
@@ -27,7 +28,7 @@ constexpr int calls = 300;
 #endif
 constexpr int64_t extent = 300;
 
-// Trains weights from a seed; returns them in the end. The tensors are large enough for kernels to use the pool.
+// Trains weights from a seed; returns them in the end. Now and then a tensor is large enough for the pool.
 std::vector<float> train(int seed) {
   Tensor w = Tensor::full({extent}, 0.1 * seed);
   w.set_requires_grad();
@@ -50,12 +51,6 @@ void on_threads(int count, const F& function) {
   for (int t = 0; t < count; ++t) threads.emplace_back([&function, t] { function(t); });
   for (std::thread& thread : threads) thread.join();
 }
-
-struct Mode {  // for one test
-  explicit Mode(Replay mode) { set_replay(mode); }
-  ~Mode() { set_replay(before); }
-  Replay before = replay();
-};
 
 }  // namespace
 
@@ -83,7 +78,8 @@ TEST_CASE("a Step called from two threads at once is an error there, and goes on
   float result = 0;
   std::thread first([&] { result = step(Tensor::full({1}, 3)).item<float>(); });
   inside.wait();
-  CHECK_THROWS_WITH_AS(step(Tensor::full({1}, 4)), "Step: called from two threads at once; make a Step per thread", ReplayError);
+  CHECK_THROWS_WITH_AS(step(Tensor::full({1}, 4)), "Step: called from two threads at once; make a Step per thread",
+                       ReplayError);
   refused.count_down();
   first.join();
   CHECK(result == 9);

@@ -57,13 +57,14 @@ class AxisSum {
     auto* partials = static_cast<double*>(workspace);
     parallel_for(kept_.size() * blocks_ * chunks_, grain_, [&](int64_t begin, int64_t end) {
       for (int64_t item = begin; item < end; ++item) {
-        const int64_t target = item / chunks_, part = item % chunks_;
+        // Blocks of the same rows follow each other: they share what the processor has fetched.
+        const int64_t block = item % blocks_, part = item / blocks_ % chunks_, kept = item / blocks_ / chunks_;
         const auto emit = [&](int64_t j, double total) {
           if (chunks_ == 1) store(j, total);
           else partials[part * outputs_ + j] = total;
         };
-        if (inner_summed_) sum_runs<T>(target, part, load, emit);
-        else sum_columns<T>(target, part, load, emit);
+        if (inner_summed_) sum_runs<T>(kept, part, load, emit);
+        else sum_columns<T>(kept, block, part, load, emit);
       }
     });
     if (chunks_ == 1) return;
@@ -77,9 +78,9 @@ class AxisSum {
   }
 
  private:
-  static constexpr int64_t width = 256;                // elements per load, and columns per block
+  static constexpr int64_t width = 1024;  // elements per load, and columns per block: sums and four rows fit in L1
   static constexpr int64_t chunk_elements = 1 << 14;
-  static constexpr int64_t lanes = 8;                  // independent sums that a vector unit can hold
+  static constexpr int64_t lanes = 8;  // of a run: independent sums keep the adders of a processor busy
 
   struct Axes {  // all but the innermost axis of the shape; the innermost first
     std::array<int64_t, Shape::max_rank> extent{}, stride{};
@@ -106,8 +107,8 @@ class AxisSum {
   };
 
   template <class T, class Load, class Emit>
-  void sum_runs(int64_t target, int64_t part, const Load& load, const Emit& emit) const {
-    const int64_t end = std::min(length_, (part + 1) * chunk_), base = kept_.offset(target);
+  void sum_runs(int64_t kept, int64_t part, const Load& load, const Emit& emit) const {
+    const int64_t end = std::min(length_, (part + 1) * chunk_), base = kept_.offset(kept);
     T scratch[width];
     double sums[lanes] = {};
     for (int64_t i = part * chunk_; i < end;) {
@@ -119,20 +120,30 @@ class AxisSum {
       for (int64_t lane = 0; k < count; ++k, ++lane) sums[lane] += static_cast<double>(x[k]);
       i += count;
     }
-    emit(target, ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7])));
+    emit(kept, ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7])));
   }
 
   template <class T, class Load, class Emit>
-  void sum_columns(int64_t target, int64_t part, const Load& load, const Emit& emit) const {
-    const int64_t row = target / blocks_, column = target % blocks_ * width, count = std::min(width, inner_ - column);
-    const int64_t end = std::min(length_, (part + 1) * chunk_), base = kept_.offset(row) + column;
-    T scratch[width];
-    double sums[width] = {};
-    for (int64_t i = part * chunk_; i < end; ++i) {
-      const T* x = load(base + summed_.offset(i), count, scratch);
-      for (int64_t k = 0; k < count; ++k) sums[k] += static_cast<double>(x[k]);
+  void sum_columns(int64_t kept, int64_t block, int64_t part, const Load& load, const Emit& emit) const {
+    const int64_t column = block * width, count = std::min(width, inner_ - column);
+    const int64_t end = std::min(length_, (part + 1) * chunk_), base = kept_.offset(kept) + column;
+    T scratch[4][width];
+    double sums[width];
+    std::fill_n(sums, count, 0.0);
+    int64_t i = part * chunk_;
+    const auto next_row = [&](T* to) { return load(base + summed_.offset(i++), count, to); };
+    while (i + 4 <= end) {  // four rows at a time: the sums are read and written once for all of them
+      const T *a = next_row(scratch[0]), *b = next_row(scratch[1]);
+      const T *c = next_row(scratch[2]), *d = next_row(scratch[3]);
+      for (int64_t k = 0; k < count; ++k)
+        sums[k] += (static_cast<double>(a[k]) + static_cast<double>(b[k])) +
+                   (static_cast<double>(c[k]) + static_cast<double>(d[k]));
     }
-    for (int64_t k = 0; k < count; ++k) emit(row * inner_ + column + k, sums[k]);
+    while (i < end) {
+      const T* a = next_row(scratch[0]);
+      for (int64_t k = 0; k < count; ++k) sums[k] += static_cast<double>(a[k]);
+    }
+    for (int64_t k = 0; k < count; ++k) emit(kept * inner_ + column + k, sums[k]);
   }
 
   Axes kept_, summed_;
