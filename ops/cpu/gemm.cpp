@@ -1,66 +1,97 @@
-// The blocks of C are the unit of parallel work, and each is summed over k in slabs of a fixed size, so the bits depend on
-// the shape only. Slab times block is small enough for Eigen to pack both operands on the stack: no allocation.
+// The blocks of C are the unit of parallel work, and each is summed in an order that depends on the shape only: the bits are
+// the same for any number of threads.
 #include <xent/ops/cpu/gemm.h>
 
 #include <algorithm>
-
-#include <Eigen/Core>
+#include <array>
+#include <type_traits>
 
 #include <xent/core/parallel.h>
 #include <xent/ops/cpu/activation.h>
+#include <xent/ops/cpu/gemm_block.h>
+#include <xent/ops/cpu/gemm_kernel.h>
+#include <xent/ops/cpu/instruction_set.h>
 
 namespace xent::cpu {
 
 namespace {
 
-template <class T>
-using Matrix = Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0, Eigen::OuterStride<>>;
-template <class T>
-using MutableMatrix = Eigen::Map<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0, Eigen::OuterStride<>>;
-
 constexpr int64_t block_columns = 128;
-template <class T>
-constexpr int64_t slab = 1024 / sizeof(T);  // of k: 128 columns of it are 128 KiB, Eigen's limit for the stack
+constexpr int64_t slab = 256;  // of k; with the widest panel 32 KiB, and the same sums for every width
 
 // Rows per block: 64, and more where that would be less work than starting a chunk is worth.
 int64_t block_rows(const GemmShape& shape) {
-  constexpr int64_t worth = 1 << 19;  // floating-point operations, some 20 us
+  constexpr int64_t worth = 1 << 19;  // multiplications, some 10 us
   const int64_t columns = std::min(shape.n, block_columns);
-  const int64_t operations_per_row = std::max<int64_t>(1, 2 * columns * std::max<int64_t>(shape.k, 1));
-  return (worth / operations_per_row + 64) / 64 * 64;
+  const int64_t per_row = std::max<int64_t>(1, columns * std::max<int64_t>(shape.k, 1));
+  return (worth / per_row + 64) / 64 * 64;
 }
 
+// The kernel for this machine; null where Eigen computes.
 template <class T>
-void run_block(const GemmShape& shape, const T* a, const T* b, float beta, T* c, int64_t row, int64_t rows, int64_t column,
-               int64_t columns) {
-  MutableMatrix<T> out(c + row * shape.n + column, rows, columns, Eigen::OuterStride<>(shape.n));
-  if (shape.k == 0 && beta == 0) out.setZero();
-  for (int64_t from = 0; from < shape.k; from += slab<T>) {
-    const int64_t depth = std::min(slab<T>, shape.k - from);
-    const bool add = beta != 0 || from > 0;
-    const auto multiply = [&](const auto& left, const auto& right) {
-      if (add) out.noalias() += left * right;
-      else out.noalias() = left * right;
-    };
-    const auto with_left = [&](const auto& left) {
-      if (shape.transpose_b)
-        multiply(left, Matrix<T>(b + column * shape.k + from, columns, depth, Eigen::OuterStride<>(shape.k)).transpose());
-      else
-        multiply(left, Matrix<T>(b + from * shape.n + column, depth, columns, Eigen::OuterStride<>(shape.n)));
-    };
-    if (shape.transpose_a) with_left(Matrix<T>(a + from * shape.m + row, depth, rows, Eigen::OuterStride<>(shape.m)).transpose());
-    else with_left(Matrix<T>(a + row * shape.k + from, rows, depth, Eigen::OuterStride<>(shape.k)));
+const GemmKernel<T>* kernel() {
+#if defined(XENT_WIDE_KERNELS)
+  constexpr bool single = std::is_same_v<T, float>;
+  if (instruction_set() == InstructionSet::avx512) {
+    if constexpr (single) return &avx512::gemm_f32;
+    else return &avx512::gemm_f64;
+  }
+  if (instruction_set() == InstructionSet::avx2) {
+    if constexpr (single) return &avx2::gemm_f32;
+    else return &avx2::gemm_f64;
+  }
+#endif
+  return nullptr;
+}
+
+// Copies rows [from, from + depth) and columns [column, column + columns) of op(B) to [depth, width], padded with zeros.
+template <class T>
+void pack(const GemmShape& shape, const T* b, int64_t from, int64_t depth, int64_t column, int64_t columns, int64_t width, T* panel) {
+  if (!shape.transpose_b) {
+    for (int64_t k = 0; k < depth; ++k) {
+      const T* row = b + (from + k) * shape.n + column;
+      std::copy(row, row + columns, panel + k * width);
+      std::fill(panel + k * width + columns, panel + (k + 1) * width, T(0));
+    }
+    return;
+  }
+  constexpr int64_t group = 8;  // rows of the panel written side by side, so that both sides stay in the cache
+  for (int64_t k = 0; k < depth; k += group) {
+    const int64_t height = std::min(group, depth - k);
+    for (int64_t i = 0; i < columns; ++i)
+      for (int64_t r = 0; r < height; ++r) panel[(k + r) * width + i] = b[(column + i) * shape.k + from + k + r];
+    for (int64_t r = 0; r < height; ++r) std::fill(panel + (k + r) * width + columns, panel + (k + r + 1) * width, T(0));
+  }
+}
+
+// A block is summed over k in slabs, whose panels of B are packed one after the other on the stack: no allocation.
+template <class T>
+void multiply_block(const GemmKernel<T>& kernel, const GemmShape& shape, const GemmBlock& block, const T* a, const T* b, float beta, T* c) {
+  alignas(64) std::array<T, slab * 128 / sizeof(T)> panel;  // 128 bytes: two of the widest vectors
+  const int64_t a_row = shape.transpose_a ? 1 : shape.k, a_depth = shape.transpose_a ? shape.m : 1;
+  T* out = c + block.row * shape.n + block.column;
+  if (shape.k == 0 && beta == 0)
+    for (int64_t r = 0; r < block.rows; ++r) std::fill_n(out + r * shape.n, block.columns, T(0));
+  for (int64_t from = 0; from < shape.k; from += slab) {
+    const int64_t depth = std::min(slab, shape.k - from);
+    for (int64_t done = 0; done < block.columns; done += kernel.width) {
+      const int64_t columns = std::min(kernel.width, block.columns - done);
+      const int64_t width = columns <= kernel.width / 2 ? kernel.width / 2 : kernel.width;
+      pack(shape, b, from, depth, block.column + done, columns, width, panel.data());
+      kernel.multiply(block.rows, columns, depth, a + block.row * a_row + from * a_depth, a_row, a_depth, panel.data(),
+                      beta != 0 || from > 0, out + done, shape.n);
+    }
   }
 }
 
 template <class T>
-void finish_block(const Epilogue<T>& epilogue, T* c, int64_t n, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+void finish_block(const GemmShape& shape, const GemmBlock& block, const Epilogue<T>& epilogue, T* c) {
   if (!epilogue.bias && epilogue.activation == Activation::none) return;
-  for (int64_t r = row; r < row + rows; ++r) {
-    T* line = c + r * n + column;
+  for (int64_t r = block.row; r < block.row + block.rows; ++r) {
+    T* line = c + r * shape.n + block.column;
     if (epilogue.bias)
-      for (int64_t i = 0; i < columns; ++i) line[i] += epilogue.bias[column + i];
-    activate(epilogue.activation, line, columns);
+      for (int64_t i = 0; i < block.columns; ++i) line[i] += epilogue.bias[block.column + i];
+    activate(epilogue.activation, line, block.columns);
   }
 }
 
@@ -72,13 +103,13 @@ void gemm(const GemmShape& shape, const T* a, const T* b, float beta, T* c, cons
   const int64_t rows = block_rows(shape);
   const int64_t row_blocks = (shape.m + rows - 1) / rows;
   const int64_t column_blocks = (shape.n + block_columns - 1) / block_columns;
-  parallel_chunks(row_blocks * column_blocks, [&](int64_t block) {
-    const int64_t row = block / column_blocks * rows;
-    const int64_t column = block % column_blocks * block_columns;
-    const int64_t height = std::min(rows, shape.m - row);
-    const int64_t width = std::min(block_columns, shape.n - column);
-    run_block(shape, a, b, beta, c, row, height, column, width);
-    finish_block(epilogue, c, shape.n, row, height, column, width);
+  const GemmKernel<T>* kernel_of_this_machine = kernel<T>();
+  parallel_chunks(row_blocks * column_blocks, [&](int64_t chunk) {
+    const int64_t row = chunk / column_blocks * rows, column = chunk % column_blocks * block_columns;
+    const GemmBlock block{row, std::min(rows, shape.m - row), column, std::min(block_columns, shape.n - column)};
+    if (kernel_of_this_machine) multiply_block(*kernel_of_this_machine, shape, block, a, b, beta, c);
+    else multiply_block_eigen(shape, block, a, b, beta, c);
+    finish_block(shape, block, epilogue, c);
   });
 }
 

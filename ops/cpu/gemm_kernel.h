@@ -1,7 +1,7 @@
 // The inner kernel of gemm: a few rows of A times a packed panel of B, sums held in vector registers.
 //
-// One template in the compiler's vector types, compiled once per instruction set (gemm_baseline.cpp, gemm_avx2.cpp,
-// gemm_avx512.cpp). An element of C is summed over k in order, whatever tile it falls into, so its bits do not depend on
+// One template in the compiler's vector types, compiled once per instruction set (gemm_avx2.cpp, gemm_avx512.cpp). An
+// element of C is summed over k in order, whatever tile it falls into, so its bits do not depend on
 // how C is cut.
 #pragma once
 
@@ -19,7 +19,6 @@ struct GemmKernel {
                    int64_t ldc);
 };
 
-namespace baseline { extern const GemmKernel<float> gemm_f32; extern const GemmKernel<double> gemm_f64; }
 namespace avx2 { extern const GemmKernel<float> gemm_f32; extern const GemmKernel<double> gemm_f64; }
 namespace avx512 { extern const GemmKernel<float> gemm_f32; extern const GemmKernel<double> gemm_f64; }
 

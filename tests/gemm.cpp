@@ -1,0 +1,148 @@
+// The product behind matmul and linear against three plain loops, at sizes around every edge of tiles, panels and slabs.
+// ctest runs it once per instruction set.
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <xent/core/parallel.h>
+#include <xent/core/random.h>
+#include <xent/ops/cpu/gemm.h>
+#include <xent/ops/cpu/instruction_set.h>
+
+using namespace xent;
+using cpu::GemmShape;
+
+namespace {
+
+bool machine_has_it() {
+  try {
+    cpu::instruction_set();
+    return true;
+  } catch (const ArgumentError& error) {
+    MESSAGE("skipped: ", error.what());
+    return false;
+  }
+}
+
+template <class T>
+std::vector<T> numbers(int64_t count, HostRandom& random) {
+  std::vector<T> values(static_cast<size_t>(count));
+  for (T& value : values) value = static_cast<T>(random.normal());
+  return values;
+}
+
+template <class T>
+struct Operands {
+  GemmShape shape;
+  std::vector<T> a, b, c;
+
+  Operands(const GemmShape& s, uint64_t seed) : shape(s) {
+    HostRandom random(seed);
+    a = numbers<T>(s.m * s.k, random);
+    b = numbers<T>(s.k * s.n, random);
+    c = numbers<T>(s.m * s.n, random);
+  }
+
+  std::vector<T> product(float beta, const cpu::Epilogue<T>& epilogue = {}) const {
+    std::vector<T> out = c;
+    if (beta == 0) out.assign(out.size(), std::numeric_limits<T>::quiet_NaN());  // beta 0 writes without reading
+    cpu::gemm(shape, a.data(), b.data(), beta, out.data(), epilogue);
+    return out;
+  }
+
+  // The largest error, in units of the sum of the terms' absolute values times the type's epsilon.
+  double error(const std::vector<T>& got, float beta) const {
+    double worst = 0;
+    for (int64_t i = 0; i < shape.m; ++i)
+      for (int64_t j = 0; j < shape.n; ++j) {
+        double sum = beta == 0 ? 0 : static_cast<double>(c[static_cast<size_t>(i * shape.n + j)]), scale = std::abs(sum);
+        for (int64_t k = 0; k < shape.k; ++k) {
+          const double term = static_cast<double>(a[static_cast<size_t>(shape.transpose_a ? k * shape.m + i : i * shape.k + k)]) *
+                              static_cast<double>(b[static_cast<size_t>(shape.transpose_b ? j * shape.k + k : k * shape.n + j)]);
+          sum += term;
+          scale += std::abs(term);
+        }
+        const double difference = std::abs(static_cast<double>(got[static_cast<size_t>(i * shape.n + j)]) - sum);
+        if (difference == 0) continue;
+        worst = std::max(worst, difference != difference ? 1e9 : difference / (scale * std::numeric_limits<T>::epsilon()));
+      }
+    return worst;
+  }
+};
+
+template <class T>
+void check(const GemmShape& base) {
+  for (const bool transpose_a : {false, true})
+    for (const bool transpose_b : {false, true})
+      for (const float beta : {0.0f, 1.0f}) {
+        GemmShape shape = base;
+        shape.transpose_a = transpose_a;
+        shape.transpose_b = transpose_b;
+        CAPTURE(shape.m);
+        CAPTURE(shape.n);
+        CAPTURE(shape.k);
+        const Operands<T> operands(shape, 1);
+        CHECK(operands.error(operands.product(beta), beta) < 8);
+      }
+}
+
+}  // namespace
+
+TEST_CASE("every size around the edges of tiles and panels") {
+  if (!machine_has_it()) return;
+  for (const int64_t m : {1, 4, 5, 6, 13})
+    for (const int64_t n : {1, 7, 8, 9, 16, 17, 32, 33})
+      for (const int64_t k : {0, 1, 5, 64}) {
+        check<float>({m, n, k});
+        check<double>({m, n, k});
+      }
+}
+
+TEST_CASE("sizes of several blocks and slabs") {
+  if (!machine_has_it()) return;
+  for (const GemmShape& shape :
+       {GemmShape{64, 10, 256}, {65, 129, 257}, {130, 300, 31}, {3, 140, 600}, {200, 1, 300}, {1, 200, 300}}) {
+    check<float>(shape);
+    check<double>(shape);
+  }
+}
+
+TEST_CASE("empty products are zero, or leave C as it is") {
+  if (!machine_has_it()) return;
+  const Operands<float> none({3, 5, 0}, 2);
+  CHECK(none.product(0) == std::vector<float>(15, 0));
+  CHECK(none.product(1) == none.c);
+  CHECK(Operands<float>({0, 5, 3}, 3).product(0).empty());
+}
+
+TEST_CASE("bias and activation are applied once, to the finished sum") {
+  if (!machine_has_it()) return;
+  const Operands<double> operands({70, 150, 300}, 4);
+  HostRandom random(5);
+  const std::vector<double> bias = numbers<double>(150, random), plain = operands.product(0);
+  const std::vector<double> fused = operands.product(0, {bias.data(), Activation::relu});
+  for (size_t i = 0; i < fused.size(); ++i) CHECK(fused[i] == std::max(0.0, plain[i] + bias[i % 150]));
+}
+
+TEST_CASE("the bits do not depend on the number of threads, nor an element's on where it is in C") {
+  if (!machine_has_it()) return;
+  const int before = threads();
+  const Operands<float> operands({150, 200, 700}, 6);
+  set_threads(1);
+  const std::vector<float> one = operands.product(0);
+  set_threads(3);
+  const std::vector<float> three = operands.product(0);
+  set_threads(before);
+  CHECK(std::memcmp(one.data(), three.data(), one.size() * sizeof(float)) == 0);
+
+  if (cpu::instruction_set() == cpu::InstructionSet::baseline) return;  // Eigen sums small products in another order
+  Operands<float> row = operands;
+  row.shape.m = 1;
+  row.a.assign(operands.a.begin() + 77 * 700, operands.a.begin() + 78 * 700);
+  row.c.resize(200);
+  const std::vector<float> alone = row.product(0);
+  CHECK(std::memcmp(alone.data(), one.data() + 77 * 200, alone.size() * sizeof(float)) == 0);
+}
