@@ -38,9 +38,10 @@ void parallel_chunks(int64_t chunks, Body&& body) {
       const_cast<void*>(static_cast<const void*>(std::addressof(body))));
 }
 
-// Calls body(begin, end) for consecutive ranges of at most `grain` items that cover [0, items).
+// Calls body(begin, end) for consecutive ranges of at most `grain` items, at least one, that cover [0, items).
 template <class Body>
 void parallel_for(int64_t items, int64_t grain, Body&& body) {
+  if (grain < 1) grain = 1;
   const int64_t chunks = (items + grain - 1) / grain;
   parallel_chunks(chunks, [&](int64_t chunk) {
     const int64_t begin = chunk * grain;

@@ -25,9 +25,10 @@ constexpr std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::a
   return counter;
 }
 
-// The words of one seed as a sequence: word i is word i % 4 of block i / 4.
-constexpr std::array<uint32_t, 4> philox_block(uint64_t seed, uint64_t block) {
-  return philox({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 0},
+// The words of one seed as sequences, one per stream: word i is word i % 4 of block i / 4.
+constexpr std::array<uint32_t, 4> philox_block(uint64_t seed, uint64_t block, uint64_t stream = 0) {
+  return philox({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), static_cast<uint32_t>(stream),
+                 static_cast<uint32_t>(stream >> 32)},
                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
 }
 
@@ -50,11 +51,11 @@ class Generator {
 // Numbers on the host, for shuffling and test data.
 class HostRandom {
  public:
-  explicit HostRandom(uint64_t seed, uint64_t stream = 0) : seed_(seed), block_(stream << 32) {}
+  explicit HostRandom(uint64_t seed, uint64_t stream = 0) : seed_(seed), stream_(stream) {}
 
   uint32_t word() {
     if (next_ == 4) {
-      words_ = philox_block(seed_, block_++);
+      words_ = philox_block(seed_, block_++, stream_);
       next_ = 0;
     }
     return words_[next_++];
@@ -64,8 +65,8 @@ class HostRandom {
   uint64_t below(uint64_t bound);                    // [0, bound), every number equally likely; bound at least 1
 
  private:
-  uint64_t seed_;
-  uint64_t block_;
+  uint64_t seed_, stream_;
+  uint64_t block_ = 0;
   std::array<uint32_t, 4> words_{};
   size_t next_ = 4;
 };

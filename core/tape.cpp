@@ -40,6 +40,12 @@ Tape* Tape::recording() {
   return tape && !tape->in_backward_ ? tape : nullptr;
 }
 
+uint64_t Tape::wanting(const Tensor& x) {
+  for (const Tape* tape = innermost; tape; tape = tape->outer_)
+    if (!tape->finished_ && (x.requires_grad() || tape->slot_of(x) >= 0)) return tape->serial_;
+  return 0;
+}
+
 uint64_t Tape::newest_recording(const Tape* tape, const Tape* except) {
   while (tape && (tape->finished_ || tape == except)) tape = tape->outer_;
   return tape ? tape->serial_ : 0;

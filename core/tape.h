@@ -69,7 +69,8 @@ class Tape {
   // that was kept has been written in place since; ShapeError if root has more than one element and no upstream.
   Gradients backward(const Tensor& root, const BackwardOptions& options = {});
 
-  // The same, adding to the gradients that are there already: K calls accumulate K micro-batches.
+  // The same, adding to the gradients that are there already: K calls accumulate K micro-batches. If a kernel throws on the
+  // way, some of them have been added to: fill(0) and start again.
   void backward(const Tensor& root, Gradients& into, const BackwardOptions& options = {});
 
   // Returns a table of what is recorded: op, shapes, the tensors kept for backward and their bytes.
@@ -79,6 +80,9 @@ class Tape {
 
   // The tape that records on this thread now, or null.
   static Tape* recording();
+
+  // The serial of the newest tape that records and wants the gradient of x, directly or on the way; 0 if there is none.
+  static uint64_t wanting(const Tensor& x);
 
   // Appends a node if an input wants a gradient; called by apply.
   void record(const Op& op, const Attrs& attrs, std::span<const Tensor> inputs, Tensors& outputs);

@@ -10,6 +10,7 @@
 #include <xent/core/memory.h>
 #include <xent/core/require.h>
 #include <xent/core/step_state.h>
+#include <xent/core/tape.h>
 
 namespace xent {
 
@@ -162,6 +163,7 @@ void Tensor::copy_from(const Tensor& source) {
     }
   }
   note_update(*this);
+  mark_opaque(std::max(source.opaque_to(), Tape::wanting(source)));  // a tape that records did not see this copy
 }
 
 void Tensor::fill(double value) {

@@ -99,7 +99,7 @@ class Tensor {
 
   // ---- write in place; bumps the version that the tape checks ----
 
-  void copy_from(const Tensor& source);  // same shape and dtype, any device
+  void copy_from(const Tensor& source);  // same shape and dtype, any device; not differentiable: see clone()
   void fill(double value);
 
   // Points at the first element on the host. Throws DTypeError, DeviceError off the CPU, ReplayError inside a Step.

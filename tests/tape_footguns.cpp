@@ -125,6 +125,18 @@ TEST_CASE("tapes on the heap may end in any order") {
   CHECK(Tape::recording() == nullptr);
 }
 
+TEST_CASE("what copy_from wrote is refused by the tape that wants the gradient of its source") {
+  const Tensor x = f64({3});
+  Tensor buffer = f64({0}), other = f64({0});
+  Tape tape;
+  tape.watch(x);
+  const Tensor y = square(x);
+  buffer.copy_from(y);
+  other.copy_from(f64({5}));
+  CHECK_THROWS_WITH_AS(mul(y, buffer), doctest::Contains("out of this tape's sight"), TapeError);
+  CHECK(values(tape.backward(mul(y, other))[x]) == Doubles{30});
+}
+
 // ---- first derivatives only ----
 
 TEST_CASE("using a gradient under the tape that records it is refused: it would need a second derivative") {
