@@ -12,6 +12,8 @@ namespace {
 
 // Describes the inputs and checks that they are there, on one device.
 Specs specs_of(const Op& op, std::span<const Tensor> inputs, Device& device) {
+  require<ArgumentError>(inputs.size() == static_cast<size_t>(op.inputs), "{}: takes {} inputs, got {}", op.name,
+                         op.inputs, inputs.size());
   Specs specs;
   const Tensor* first = nullptr;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -27,16 +29,17 @@ Specs specs_of(const Op& op, std::span<const Tensor> inputs, Device& device) {
   return specs;
 }
 
-void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& outputs, const Attrs& attrs, Device device) {
+void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& outputs, const Attrs& attrs,
+                 Device device) {
   InlineVector<Slice, 8> in, out;
   for (const Tensor& input : inputs) {
     in.push_back(slice_of(input));
     note_use(input);
   }
   for (const Tensor& output : outputs) out.push_back(slice_of(output));
+  for (size_t i = 0; i < inputs.size(); ++i)  // before the kernel, which may throw half-way
+    if (op.updates >> i & 1 && inputs[i]) note_update(inputs[i], inputs);
   launch(op, op.forward, {.in = {in.data(), in.size()}, .out = {out.data(), out.size()}, .attrs = attrs}, device);
-  for (size_t i = 0; i < inputs.size(); ++i)
-    if (op.updates >> i & 1 && inputs[i]) note_update(inputs[i]);
 }
 
 }  // namespace
@@ -75,13 +78,14 @@ void launch(const Op& op, const Kernel& kernel, Call call, Device device) {
     workspace = Storage::allocate(kernel.workspace(call), device);
     call.workspace = workspace->data();
   }
-  if (StepState* step = running_step(); step && step->recording) step->recording->launches.emplace_back(op, function, call);
+  if (StepState* step = running_step(); step && step->recording)
+    step->recording->launches.emplace_back(op, function, call);
   function(call);
 }
 
 Specs same_as_input(std::span<const Spec> in, const Attrs&) {
-  require<DTypeError>(in[0].dtype == DType::f32 || in[0].dtype == DType::f64, "ops compute in f32 and f64, not {}; cast first",
-                      in[0].dtype);
+  require<DTypeError>(in[0].dtype == DType::f32 || in[0].dtype == DType::f64,
+                      "ops compute in f32 and f64, not {}; cast first", in[0].dtype);
   return {in[0]};
 }
 

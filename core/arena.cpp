@@ -61,7 +61,11 @@ std::byte* Arena::take(size_t bytes) {
 
 void Arena::give_back(std::byte* data, size_t bytes, uint64_t generation) {
   std::scoped_lock lock(mutex_);
-  if (generation == generation_.load(std::memory_order_relaxed)) free_[bucket_size(bytes)].push_back(data);
+  if (generation != generation_.load(std::memory_order_relaxed)) return;
+  try {
+    free_[bucket_size(bytes)].push_back(data);
+  } catch (const std::bad_alloc&) {  // lost until the next call begins: this may be a destructor, so it must not throw
+  }
 }
 
 size_t Arena::bytes() const {

@@ -59,8 +59,8 @@ class Arena : public std::enable_shared_from_this<Arena> {
   std::atomic<uint64_t> generation_ = 1;
   mutable std::mutex mutex_;  // a handle may be dropped on another thread
   std::vector<Chunk> chunks_;
-  size_t chunk_ = 0;  // the chunk being cut
-  size_t used_ = 0;   // bytes of it that are cut
+  size_t chunk_ = 0;                       // the chunk being cut
+  size_t used_ = 0;                        // bytes of it that are cut
   size_t kept_chunk_ = 0, kept_used_ = 0;  // where begin_call() goes back to
   std::map<size_t, std::vector<std::byte*>> free_;
 };

@@ -22,7 +22,8 @@ inline float round_to_odd(double value) {
   return std::bit_cast<float>((away ? word - 1 : word) | 1u);
 }
 
-template <class T> inline constexpr bool is_integer = std::is_integral_v<T> && !std::is_same_v<T, bool>;
+template <class T>
+inline constexpr bool is_integer = std::is_integral_v<T> && !std::is_same_v<T, bool>;
 
 template <class To, class From>
 To convert(From value) {

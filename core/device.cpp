@@ -38,8 +38,8 @@ constexpr Memory cpu_memory = {
 }  // namespace
 
 const Memory& memory(Device device) {
-  require<DeviceError>(device.kind != Device::Kind::cuda, "{}: this build has no CUDA (see XENT_CUDA in README.md); use Device::cpu()",
-                       device);
+  require<DeviceError>(device.kind != Device::Kind::cuda,
+                       "{}: this build has no CUDA (see XENT_CUDA in README.md); use Device::cpu()", device);
   require<DeviceError>(device.index == 0, "cpu: there is one CPU device, index 0, not {}", device.index);
   return cpu_memory;
 }

@@ -1,4 +1,4 @@
-// Device: where bytes live and kernels run. A value; the memory functions behind it are in storage.h.
+// Device: where bytes live and kernels run. A value; the memory functions behind it are in memory.h.
 //
 //   Tensor x = Tensor::zeros({64, 784}, DType::f32, Device::cpu());
 //   Device device = parse_device("cuda:1");   // DeviceError if that is no device name

@@ -9,6 +9,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <iosfwd>
 #include <string_view>
 #include <type_traits>
 
@@ -18,6 +19,8 @@ enum class DType : uint8_t { f32, f64, f16, bf16, u8, i32, i64 };
 
 std::string_view name(DType dtype);
 DType parse_dtype(std::string_view name);  // throws DTypeError listing the names there are
+
+std::ostream& operator<<(std::ostream& out, DType dtype);
 
 constexpr size_t size_of(DType dtype) {
   switch (dtype) {
@@ -63,6 +66,7 @@ struct BFloat16 {
 };
 
 // The DType of a C++ type: dtype_of<float> is DType::f32.
+// clang-format off
 template <class T> inline constexpr DType dtype_of = DType{};
 template <> inline constexpr DType dtype_of<float>    = DType::f32;
 template <> inline constexpr DType dtype_of<double>   = DType::f64;
@@ -71,11 +75,12 @@ template <> inline constexpr DType dtype_of<BFloat16> = DType::bf16;
 template <> inline constexpr DType dtype_of<uint8_t>  = DType::u8;
 template <> inline constexpr DType dtype_of<int32_t>  = DType::i32;
 template <> inline constexpr DType dtype_of<int64_t>  = DType::i64;
+// clang-format on
 
 template <class T>
 concept Element = std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, Float16> ||
-                  std::is_same_v<T, BFloat16> || std::is_same_v<T, uint8_t> || std::is_same_v<T, int32_t> ||
-                  std::is_same_v<T, int64_t>;
+    std::is_same_v<T, BFloat16> || std::is_same_v<T, uint8_t> || std::is_same_v<T, int32_t> ||
+    std::is_same_v<T, int64_t>;
 
 // ---- conversions ----------------------------------------------------------------------------------------------
 

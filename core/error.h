@@ -13,6 +13,7 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// clang-format off
 struct ArgumentError : Error { using Error::Error; };  // a value out of its range: learning rate -1
 struct ShapeError    : Error { using Error::Error; };  // shapes that do not fit together
 struct DTypeError    : Error { using Error::Error; };  // a dtype that an op does not take
@@ -21,5 +22,6 @@ struct DeviceError   : Error { using Error::Error; };  // a missing device or ke
 struct TapeError     : Error { using Error::Error; };  // a gradient that cannot be computed
 struct ReplayError   : Error { using Error::Error; };  // a Step that could not be replayed truthfully
 struct FormatError   : Error { using Error::Error; };  // a file that is damaged or of another kind
+// clang-format on
 
 }  // namespace xent

@@ -34,21 +34,27 @@ void fill(const Call& call) {
   const Slice& x = call.out[0];
   dispatch(x.dtype, [&]<class T>() {
     const T value = convert<T>(call.attrs.as<FillAttrs>().value);
-    parallel_for(x.shape.elements(), grain, [&](int64_t begin, int64_t end) { std::fill(x.as<T>() + begin, x.as<T>() + end, value); });
+    parallel_for(x.shape.elements(), grain,
+                 [&](int64_t begin, int64_t end) { std::fill(x.as<T>() + begin, x.as<T>() + end, value); });
   });
 }
 
 void copy_bytes(const Slice& to, const Slice& from) {
   const auto size = static_cast<int64_t>(size_of(to.dtype));
   parallel_for(to.shape.elements(), grain, [&](int64_t begin, int64_t end) {
-    std::memcpy(to.as<std::byte>() + begin * size, from.as<std::byte>() + begin * size, static_cast<size_t>((end - begin) * size));
+    std::memcpy(to.as<std::byte>() + begin * size, from.as<std::byte>() + begin * size,
+                static_cast<size_t>((end - begin) * size));
   });
 }
 
 void add_to(const Slice& to, const Slice& from) {
-  dispatch_compute(to.dtype, [&]<class T>() {
+  require<DTypeError>(is_floating(to.dtype), "accumulate: a tensor of {} has no gradient to add to", to.dtype);
+  dispatch(to.dtype, [&]<class T>() {
     parallel_for(to.shape.elements(), grain, [x = to.as<T>(), y = from.as<T>()](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) x[i] += y[i];
+      for (int64_t i = begin; i < end; ++i) {
+        if constexpr (std::is_class_v<T>) x[i] = T(static_cast<float>(x[i]) + static_cast<float>(y[i]));  // 16 bits
+        else x[i] = static_cast<T>(x[i] + y[i]);
+      }
     });
   });
 }
@@ -77,6 +83,7 @@ Samples copy_samples(DType dtype) { return {{{Tensor::full({3, 5}, 0.5, dtype)},
 constinit const Op fill_op = {
     .name = "fill",
     .formula = "x = value",
+    .inputs = 0,
     .infer = infer_none,
     .forward = {cpu::fill, ON_CUDA(fill)},
 };
@@ -96,6 +103,7 @@ constinit const Op copy_op = {
 constinit const Op accumulate_op = {
     .name = "accumulate",
     .formula = "x += y",
+    .inputs = 2,
     .infer = infer_none,
     .forward = {cpu::accumulate, ON_CUDA(accumulate)},
     .updates = 0b1,

@@ -29,7 +29,8 @@ double dot(const Values& a, const Values& b) {
 }
 
 // u . f(x + distance v), v in the place of one input.
-double evaluate(const DifferentiableFunction& f, std::vector<Tensor> inputs, size_t which, const Values& v, double distance, const Values& u) {
+double evaluate(const DifferentiableFunction& f, std::vector<Tensor> inputs, size_t which, const Values& v,
+                double distance, const Values& u) {
   Values x = inputs[which].to_vector<double>();
   for (size_t i = 0; i < x.size(); ++i) x[i] += distance * v[i];
   inputs[which] = Tensor::from(x, inputs[which].shape());
@@ -37,21 +38,28 @@ double evaluate(const DifferentiableFunction& f, std::vector<Tensor> inputs, siz
 }
 
 // The derivative along v by a stencil of four points, whose error is of order h^4.
-double difference(const DifferentiableFunction& f, const std::vector<Tensor>& inputs, size_t which, const Values& v, double h, const Values& u) {
+double difference(const DifferentiableFunction& f, const std::vector<Tensor>& inputs, size_t which, const Values& v,
+                  double h, const Values& u) {
   const auto at = [&](double distance) { return evaluate(f, inputs, which, v, distance, u); };
   return (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
 }
 
-void note_error(GradientReport& report, double analytic, double numeric, const GradientCheckOptions& options, const std::string& where) {
+void note_error(GradientReport& report, double analytic, double numeric, const GradientCheckOptions& options,
+                const std::string& where) {
   const double error = std::abs(analytic - numeric) / (1 + std::abs(numeric));
   if (error > report.worst_error || error != error) report.worst_error = error;
   if (error <= options.tolerance || !report.passed) return;  // the first failure is the one that is told; NaN fails
   report.passed = false;
-  report.message = fmt::format("{}: backward gives {:.12g}, differences of forward give {:.12g} (relative error {:.2g}, allowed {:.2g})",
-                               where, analytic, numeric, error, options.tolerance);
+  report.message = fmt::format(
+      "{}: backward gives {:.12g}, differences of forward give {:.12g} (relative error {:.2g}, allowed {:.2g}){}",
+      where, analytic, numeric, error, options.tolerance,
+      analytic != analytic ? "; does backward write every element of grad_in, and write (=) instead of adding (+=)?"
+                           : "");
 }
 
-GradientReport failure(std::string message) { return {.passed = false, .worst_error = 0, .message = std::move(message)}; }
+GradientReport failure(std::string message) {
+  return {.passed = false, .worst_error = 0, .message = std::move(message)};
+}
 
 void merge(GradientReport& report, const GradientReport& part) {
   report.worst_error = std::max(report.worst_error, part.worst_error);
@@ -78,44 +86,77 @@ bool same_bits(const Tensor& a, const Tensor& b) {
 }
 
 // The inputs of an op that can get a gradient.
-bool wanted(const Op& op, const Tensor& input, size_t i) { return input && is_floating(input.dtype()) && op.differentiable >> i & 1; }
+bool wanted(const Op& op, const Tensor& input, size_t i) {
+  return input && is_floating(input.dtype()) && op.differentiable >> i & 1;
+}
 
-// One backward of an op on a sample, from its first output, with the given upstream.
-Gradients gradients_of(const Op& op, const Sample& sample, const Tensor& upstream, int repeats = 1) {
+// One backward of an op on a sample, from its first output, with the given upstream, for the inputs in the mask.
+Gradients gradients_of(const Op& op, const Sample& sample, const Tensor& upstream, int repeats = 1,
+                       Mask inputs = everything) {
   Gradients gradients;
   for (int repeat = 0; repeat < repeats; ++repeat) {
     Tape tape;
     for (size_t i = 0; i < sample.inputs.size(); ++i)
-      if (wanted(op, sample.inputs[i], i)) tape.watch(sample.inputs[i]);
+      if (wanted(op, sample.inputs[i], i) && inputs >> i & 1) tape.watch(sample.inputs[i]);
     tape.backward(apply(op, sample.inputs, sample.attrs)[0], gradients, {.upstream = upstream});
   }
   return gradients;
 }
 
 // A second backward into the same gradients doubles them, exactly.
-GradientReport check_accumulation(const Op& op, const Sample& sample, const Tensor& upstream, const std::string& where) {
+GradientReport check_accumulation(const Op& op, const Sample& sample, const Tensor& upstream,
+                                  const std::string& where) {
   const Gradients once = gradients_of(op, sample, upstream), twice = gradients_of(op, sample, upstream, 2);
   for (size_t i = 0; i < sample.inputs.size(); ++i) {
     if (!wanted(op, sample.inputs[i], i)) continue;
     const Values one = once[sample.inputs[i]].to_vector<double>(), two = twice[sample.inputs[i]].to_vector<double>();
     for (size_t k = 0; k < one.size(); ++k)
       if (std::abs(two[k] - 2 * one[k]) > 1e-12 * (1 + std::abs(one[k])))
-        return failure(fmt::format("{}, input {}: accumulated twice, element {} is {:.12g} instead of {:.12g}", where, i, k, two[k], 2 * one[k]));
+        return failure(fmt::format("{}, input {}: accumulated twice, element {} is {:.12g} instead of {:.12g}", where,
+                                   i, k, two[k], 2 * one[k]));
   }
   return {};
 }
 
+// Each gradient is the same when no other one is wanted.
+GradientReport check_alone(const Op& op, const Sample& sample, const Tensor& upstream, const std::string& where) {
+  const Gradients together = gradients_of(op, sample, upstream);
+  for (size_t i = 0; i < sample.inputs.size(); ++i) {
+    if (!wanted(op, sample.inputs[i], i)) continue;
+    const Gradients alone = gradients_of(op, sample, upstream, 1, Mask{1} << i);
+    if (!same_bits(alone[sample.inputs[i]], together[sample.inputs[i]]))
+      return failure(fmt::format("{}, input {}: the gradient is another one when no other input wants one", where, i));
+  }
+  return {};
+}
+
+// Puts the number of threads, and the mode of replay, back however a check ends.
+class SettingsScope {
+ public:
+  SettingsScope() : threads_(threads()), replay_(replay()) {}
+  ~SettingsScope() {
+    set_threads(threads_);
+    set_replay(replay_);
+  }
+  SettingsScope(const SettingsScope&) = delete;
+  SettingsScope& operator=(const SettingsScope&) = delete;
+
+ private:
+  int threads_;
+  Replay replay_;
+};
+
 GradientReport check_threads(const Op& op, const Sample& sample, const Tensor& upstream, const std::string& where) {
-  const int before = threads();
+  const SettingsScope scope;
   const auto with = [&](int count) {
     set_threads(count);
     return gradients_of(op, sample, upstream);
   };
   const Gradients one = with(1), three = with(3);
-  set_threads(before);
   for (size_t i = 0; i < sample.inputs.size(); ++i)
     if (wanted(op, sample.inputs[i], i) && !same_bits(one[sample.inputs[i]], three[sample.inputs[i]]))
-      return failure(fmt::format("{}, input {}: the gradient has other bits with three threads than with one", where, i));
+      return failure(
+          fmt::format("{}, input {}: the gradient has other bits with three threads than with one", where, i));
   return {};
 }
 
@@ -132,7 +173,8 @@ class PoisonScope {
 
 }  // namespace
 
-GradientReport check_gradients(const DifferentiableFunction& f, std::vector<Tensor> inputs, const GradientCheckOptions& options) {
+GradientReport check_gradients(const DifferentiableFunction& f, std::vector<Tensor> inputs,
+                               const GradientCheckOptions& options) {
   HostRandom random(options.seed);
   for (const Tensor& input : inputs)
     require<DTypeError>(!input || !is_floating(input.dtype()) || input.dtype() == DType::f64,
@@ -155,7 +197,8 @@ GradientReport check_gradients(const DifferentiableFunction& f, std::vector<Tens
     const Values g = gradient ? gradient->to_vector<double>() : Values(static_cast<size_t>(inputs[i].elements()), 0);
     for (int direction = 0; direction < options.directions; ++direction) {
       const Values v = random_values(inputs[i].elements(), random);
-      note_error(report, dot(g, v), difference(f, inputs, i, v, options.step, u), options, fmt::format("input {} {}", i, inputs[i].shape()));
+      note_error(report, dot(g, v), difference(f, inputs, i, v, options.step, u), options,
+                 fmt::format("input {} {}", i, inputs[i].shape()));
     }
   }
   return report;
@@ -188,6 +231,7 @@ GradientReport check_op(const Op& op, const GradientCheckOptions& options) {
     HostRandom random(options.seed, 1);
     const Tensor upstream = Tensor::from(random_values(y.elements(), random), y.shape());
     merge(report, check_accumulation(op, sample, upstream, where));
+    merge(report, check_alone(op, sample, upstream, where));
     merge(report, check_threads(op, sample, upstream, where));
   }
   return report;
@@ -195,7 +239,7 @@ GradientReport check_op(const Op& op, const GradientCheckOptions& options) {
 
 GradientReport check_replay(const Op& op, DType dtype) {
   require<ArgumentError>(op.samples != nullptr, "check_replay: {} has no samples", op.name);
-  const Replay before = replay();
+  const SettingsScope scope;
   set_replay(Replay::on);
   GradientReport report;
   const Samples samples = op.samples(dtype);
@@ -216,7 +260,8 @@ GradientReport check_replay(const Op& op, DType dtype) {
       const Tensors outputs = apply(op, inputs, sample.attrs);
       if (!outputs.empty()) results.push_back(outputs[0]);
       if ((op.backward || op.view) && is_floating(outputs[0].dtype())) {
-        const Gradients gradients = tape.backward(outputs[0], {.upstream = Tensor::full(outputs[0].shape(), 0.5, outputs[0].dtype())});
+        const Gradients gradients =
+            tape.backward(outputs[0], {.upstream = Tensor::full(outputs[0].shape(), 0.5, outputs[0].dtype())});
         for (size_t i = 0; i < inputs.size(); ++i)
           if (wanted(op, inputs[i], i)) results.push_back(gradients[inputs[i]]);
       }
@@ -230,11 +275,11 @@ GradientReport check_replay(const Op& op, DType dtype) {
       for (size_t r = 0; r < results.size(); ++r) {
         if (call == 0) eager.push_back(results[r].clone());
         else if (!same_bits(eager[r], results[r]))
-          merge(report, failure(fmt::format("{}, sample {}: result {} of call {} has other bits than the eager one", op.name, s, r, call + 1)));
+          merge(report, failure(fmt::format("{}, sample {}: result {} of call {} has other bits than the eager one",
+                                            op.name, s, r, call + 1)));
       }
     }
   }
-  set_replay(before);
   return report;
 }
 

@@ -1,11 +1,11 @@
 // check_gradients and check_op: compares backward with differences of forward. Shipped: check your own ops with it.
 //
 //   GradientReport report = check_gradients(
-//       [](std::span<const Tensor> in) { return sum(tanh(in[0])); }, {normal({3, 5}, DType::f64)});
+//       [](std::span<const Tensor> in) { return sum(tanh(in[0])); }, {normal_sample({3, 5}, DType::f64, 1)});
 //   if (!report) throw std::runtime_error(report.message);
 //
 // Along one random direction v of the inputs and one random upstream u of the output, the number u . (f(x + h v) -
-// f(x - h v)) / 2h must be the number (backward of u) . v. One pair of evaluations covers an input of any size; in f64
+// f(x - h v)) / 2h must be the number (backward of u) . v (four points are used, not two). One pair of evaluations covers an input of any size; in f64
 // the two agree to about 1e-9, so a wrong factor of 1.001 is seen.
 #pragma once
 
@@ -52,15 +52,16 @@ class DifferentiableFunction {
 };
 
 // Checks the gradient of f for each of its floating inputs. Inputs must be f64: throws DTypeError otherwise.
-GradientReport check_gradients(const DifferentiableFunction& f, std::vector<Tensor> inputs, const GradientCheckOptions& options = {});
+GradientReport check_gradients(const DifferentiableFunction& f, std::vector<Tensor> inputs,
+                               const GradientCheckOptions& options = {});
 
-// Checks an op on its own samples: gradients in f64 for every differentiable input and output; backward run a second
-// time into the same Gradients must double them; every gradient is fully written; one thread and three give the same
-// bits. Throws ArgumentError for an op without samples.
+// Checks an op on its own samples: gradients in f64, from its first output, for every differentiable input; backward run
+// a second time into the same Gradients must double them; every gradient is fully written, also when no other one is
+// wanted; one thread and three give the same bits. Throws ArgumentError for an op without samples.
 GradientReport check_op(const Op& op, const GradientCheckOptions& options = {});
 
-// Runs an op's forward, and its backward if it has one, three times as a Step on each sample, and compares the bits of the replayed call
-// with those of the eager one.
+// Runs an op's forward, and its backward if it has one, as a Step on each of its samples, and compares the bits of the
+// recorded and replayed calls with those of the eager one.
 GradientReport check_replay(const Op& op, DType dtype = DType::f32);
 
 }  // namespace xent

@@ -8,7 +8,8 @@ namespace xent {
 namespace {
 
 auto position(auto& entries, uint64_t id) {
-  return std::lower_bound(entries.begin(), entries.end(), id, [](const auto& entry, uint64_t key) { return entry.first < key; });
+  return std::lower_bound(entries.begin(), entries.end(), id,
+                          [](const auto& entry, uint64_t key) { return entry.first < key; });
 }
 
 }  // namespace
@@ -32,16 +33,19 @@ const Tensor* Gradients::find(const Tensor& x) const { return find(x.id()); }
 
 const Tensor& Gradients::operator[](const Tensor& x) const {
   const Tensor* gradient = find(x);
-  require<TapeError>(gradient != nullptr,
-                     "no gradient for a tensor of shape {}: watch it before it is used, and make sure the loss depends on it",
-                     x.shape());
+  require<TapeError>(
+      gradient != nullptr,
+      "no gradient for a tensor of shape {}: watch it before it is used, and make sure the loss depends on it",
+      x.shape());
   return *gradient;
 }
 
 void Gradients::set(const Tensor& x, Tensor gradient) {
   require<ArgumentError>(x && gradient, "Gradients::set: an empty tensor handle");
-  require<ShapeError>(gradient.shape() == x.shape(), "Gradients::set: gradient {} for a tensor {}", gradient.shape(), x.shape());
-  require<DTypeError>(gradient.dtype() == x.dtype(), "Gradients::set: gradient of {} for a tensor of {}", gradient.dtype(), x.dtype());
+  require<ShapeError>(gradient.shape() == x.shape(), "Gradients::set: gradient {} for a tensor {}", gradient.shape(),
+                      x.shape());
+  require<DTypeError>(gradient.dtype() == x.dtype(), "Gradients::set: gradient of {} for a tensor of {}",
+                      gradient.dtype(), x.dtype());
   set(x.id(), std::move(gradient));
 }
 

@@ -41,9 +41,14 @@ class Cache {
     const size_t size = bucket_size(bytes);
     forbid_bytes(data, size);
     std::scoped_lock lock(mutex_);
-    free_[size].push_back(data);
     stats_.live_bytes -= size;
-    stats_.cached_bytes += size;
+    try {
+      free_[size].push_back(data);
+      stats_.cached_bytes += size;
+    } catch (const std::bad_alloc&) {  // no memory to remember it by: this may be a destructor, so it must not throw
+      allow_bytes(data, size);
+      memory_.release(device_.index, data, size);
+    }
   }
 
   void release_all() {
@@ -78,7 +83,8 @@ class Cache {
       release_locked();
       data = memory_.allocate(device_.index, size);
     }
-    require<DeviceError>(data != nullptr, "{}: out of memory: {} bytes asked for, {} in use", device_, size, stats_.live_bytes);
+    require<DeviceError>(data != nullptr, "{}: out of memory: {} bytes asked for, {} in use", device_, size,
+                         stats_.live_bytes);
     forbid_bytes(data, size);
     return static_cast<std::byte*>(data);
   }

@@ -22,7 +22,7 @@ const Memory& memory(Device device);
 std::byte* cache_take(size_t bytes, Device device);
 void cache_give_back(std::byte* data, size_t bytes, Device device);
 
-// The size of the block that serves a request: a multiple of 64 bytes, at most 1/8 larger than asked for.
+// The size of the block that serves a request: a multiple of 64 bytes; from 512 on at most 1/8 larger than asked for.
 size_t bucket_size(size_t bytes);
 
 bool poisons_fresh_memory();

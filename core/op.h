@@ -130,6 +130,7 @@ using Samples = std::vector<Sample>;
 struct Op {
   const char* name;
   const char* formula;  // the line docs/ops.md prints
+  int inputs = 1;       // at most 8, optional ones included
 
   // Checks inputs and attributes; returns the outputs' shapes and dtypes. Throws ShapeError or DTypeError.
   Specs (*infer)(std::span<const Spec> in, const Attrs& attrs);

@@ -103,8 +103,12 @@ class Pool {
 
   void work() {
     for (;;) {
-      wait_until([&] { return stopping_.load(std::memory_order_acquire) || (ticket_.load(std::memory_order_acquire) & 0xffffffff) != 0; },
-                 ticket_);
+      wait_until(
+          [&] {
+            return stopping_.load(std::memory_order_acquire) ||
+                   (ticket_.load(std::memory_order_acquire) & 0xffffffff) != 0;
+          },
+          ticket_);
       if (stopping_.load(std::memory_order_acquire)) return;
       run_one_chunk();
     }

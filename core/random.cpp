@@ -8,7 +8,8 @@
 
 namespace xent {
 
-Generator::Generator(uint64_t seed, Device device) : state_(Tensor::persistent("a Generator", {2}, DType::i64, device)) {
+Generator::Generator(uint64_t seed, Device device)
+    : state_(Tensor::persistent("a Generator", {2}, DType::i64, device)) {
   set_seed(seed);
 }
 

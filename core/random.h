@@ -60,9 +60,9 @@ class HostRandom {
     }
     return words_[next_++];
   }
-  float uniform() { return to_unit(word()); }        // [0, 1)
-  double normal();                                   // mean 0, deviation 1
-  uint64_t below(uint64_t bound);                    // [0, bound), every number equally likely; bound at least 1
+  float uniform() { return to_unit(word()); }  // [0, 1)
+  double normal();                             // mean 0, deviation 1
+  uint64_t below(uint64_t bound);              // [0, bound), every number equally likely; bound at least 1
 
  private:
   uint64_t seed_, stream_;

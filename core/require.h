@@ -43,7 +43,8 @@ template <class E, class... Args>
 
 template <class E, class... Args>
 void require(bool condition, fmt::format_string<Args...> text, Args&&... args) {
-  if (!condition) [[unlikely]] fail<E>(text, std::forward<Args>(args)...);
+  if (!condition) [[unlikely]]
+    fail<E>(text, std::forward<Args>(args)...);
 }
 
 }  // namespace xent

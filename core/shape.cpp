@@ -34,7 +34,8 @@ Shape::Shape(std::span<const int64_t> extents) {
 }
 
 int Shape::resolve(int64_t axis) const {
-  require<ShapeError>(axis >= -rank_ && axis < rank_, "axis {} is not in [{}, {}) of shape {}", axis, -rank_, rank_, *this);
+  require<ShapeError>(axis >= -rank_ && axis < rank_, "axis {} is not in [{}, {}) of shape {}", axis, -rank_, rank_,
+                      *this);
   return static_cast<int>(axis < 0 ? axis + rank_ : axis);
 }
 
@@ -53,7 +54,8 @@ Shape broadcast(const char* op, const Shape& a, const Shape& b) {
     const int64_t x = axis <= a.rank() ? a[-axis] : 1;
     const int64_t y = axis <= b.rank() ? b[-axis] : 1;
     require<ShapeError>(x == y || x == 1 || y == 1,
-                        "{}: shapes {} and {} do not broadcast: {} against {} (extents must be equal or 1)", op, a, b, x, y);
+                        "{}: shapes {} and {} do not broadcast: {} against {} (extents must be equal or 1)", op, a, b,
+                        x, y);
     extents[static_cast<size_t>(rank - axis)] = x == 1 ? y : x;
   }
   return Shape(std::span<const int64_t>(extents.data(), static_cast<size_t>(rank)));

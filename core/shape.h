@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <iosfwd>
 #include <span>
 #include <string>
 
@@ -49,6 +50,8 @@ class Shape {
   int64_t elements_ = 1;
   int rank_ = 0;
 };
+
+std::ostream& operator<<(std::ostream& out, const Shape& shape);
 
 // Returns the shape two operands take together by NumPy's rule: aligned at the last axis, an extent of 1 stretches.
 //

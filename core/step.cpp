@@ -46,13 +46,19 @@ struct Plan {
   bool serves(std::span<const Tensor> given) const {
     if (given.size() != inputs.size()) return false;
     for (size_t i = 0; i < given.size(); ++i)
-      if (given[i].shape() != inputs[i].shape() || given[i].dtype() != inputs[i].dtype() || given[i].device() != inputs[i].device())
+      if (given[i].shape() != inputs[i].shape() || given[i].dtype() != inputs[i].dtype() ||
+          given[i].device() != inputs[i].device())
         return false;
     return true;
   }
 
   // Copies the inputs into the slots before the arena is put back: one may be a result of the last call.
   void begin_call(std::span<const Tensor> given) {
+    for (size_t i = 0; i < given.size(); ++i)
+      for (size_t j = 0; j < i; ++j)
+        require<ReplayError>(given[i].storage() != inputs[j].storage(),
+                             "Step: input {} is a handle that the function kept of its input {}; clone() it there", i,
+                             j);
     for (size_t i = 0; i < given.size(); ++i) inputs[i].copy_from(given[i]);
     arena->begin_call();
     for (Tensor& input : inputs) input = input.renewed();
@@ -81,7 +87,9 @@ bool same(const Slice& a, const Slice& b) {
   return a.data == b.data && a.shape == b.shape && a.dtype == b.dtype && a.beta == b.beta;
 }
 
-std::string title(const Launch& launch) { return fmt::format("{}{}", launch.op->name, launch.backward() ? " (backward)" : ""); }
+std::string title(const Launch& launch) {
+  return fmt::format("{}{}", launch.op->name, launch.backward() ? " (backward)" : "");
+}
 
 // Throws at the first launch that is not what the plan has noted.
 void compare(const Recording& plan, const Recording& now) {
@@ -90,17 +98,33 @@ void compare(const Recording& plan, const Recording& now) {
   for (size_t i = 0; i < count; ++i) {
     const Launch& was = plan.launches[i];
     const Launch& is = now.launches[i];
-    require<ReplayError>(was.op == is.op && was.backward() == is.backward(), "Step: launch {} is {} but was {} when recorded: {}", i,
-                         title(is), title(was), advice);
-    require<ReplayError>(was.attrs == is.attrs, "Step: launch {}, {}: attributes differ from the recorded ones: {}", i, title(is), advice);
+    require<ReplayError>(was.op == is.op && was.backward() == is.backward(),
+                         "Step: launch {} is {} but was {} when recorded: {}", i, title(is), title(was), advice);
+    require<ReplayError>(was.attrs == is.attrs, "Step: launch {}, {}: attributes differ from the recorded ones: {}", i,
+                         title(is), advice);
     bool slices = was.counts == is.counts && was.slices.size() == is.slices.size();
     for (size_t s = 0; slices && s < was.slices.size(); ++s) slices = same(was.slices[s], is.slices[s]);
-    require<ReplayError>(slices, "Step: launch {}, {}: works on other tensors than when recorded: a tensor that the function captured "
-                         "was replaced; write into it with copy_from", i, title(is));
+    require<ReplayError>(
+        slices,
+        "Step: launch {}, {}: works on other tensors than when recorded: a tensor that the function captured "
+        "was replaced; write into it with copy_from",
+        i, title(is));
   }
-  if (plan.launches.size() != now.launches.size())
-    fail<ReplayError>("Step: {} launches but {} when recorded; the first that differs is {}: {}", now.launches.size(),
-                      plan.launches.size(), title((now.launches.size() > count ? now : plan).launches[count]), advice);
+  if (now.launches.size() > count)
+    fail<ReplayError>("Step: launch {}, {}, is new, {} were recorded: {}", count, title(now.launches[count]), count,
+                      advice);
+  if (plan.launches.size() > count)
+    fail<ReplayError>("Step: launch {}, {}, is missing now: {}", count, title(plan.launches[count]), advice);
+}
+
+// Results may differ where launches do not: return flag ? a : b.
+void compare(const Tensors& plan, const Tensors& now) {
+  bool equal = plan.size() == now.size();
+  for (size_t i = 0; equal && i < plan.size(); ++i)
+    equal = static_cast<bool>(plan[i]) == static_cast<bool>(now[i]) && plan[i].shape() == now[i].shape() &&
+            plan[i].dtype() == now[i].dtype() && (!plan[i] || plan[i].renewed().raw() == now[i].raw());
+  require<ReplayError>(
+      equal, "Step: other results are returned than when recorded: a host value that the function reads has changed");
 }
 
 }  // namespace
@@ -122,7 +146,9 @@ struct StepRunner::State {
   Plan* plan_for(std::span<const Tensor> inputs);
 };
 
-StepRunner::StepRunner(std::unique_ptr<Function> function) : state_(std::make_unique<State>()) { state_->function = std::move(function); }
+StepRunner::StepRunner(std::unique_ptr<Function> function) : state_(std::make_unique<State>()) {
+  state_->function = std::move(function);
+}
 StepRunner::~StepRunner() = default;
 StepRunner::StepRunner(StepRunner&&) noexcept = default;
 StepRunner& StepRunner::operator=(StepRunner&&) noexcept = default;
@@ -139,9 +165,12 @@ size_t StepRunner::launches(std::span<const Tensor> inputs) const {
 Tensors StepRunner::operator()(std::span<const Tensor> inputs) {
   require<ArgumentError>(state_ != nullptr, "Step: called after it was moved from");
   require<ReplayError>(!running_step(), "Step: called inside a Step; call its function directly");
-  require<ReplayError>(!Tape::recording(), "Step: called while a tape records; the tape could not see inside. Make the tape in the function");
+  require<ReplayError>(
+      !Tape::recording(),
+      "Step: called while a tape records; the tape could not see inside. Make the tape in the function");
   for (const Tensor& input : inputs) {
-    require<ReplayError>(!input.requires_grad(), "Step: input of shape {} is a parameter; let the function capture it", input.shape());
+    require<ReplayError>(!input.requires_grad(), "Step: input of shape {} is a parameter; let the function capture it",
+                         input.shape());
     input.raw();  // a stale or empty handle is an error before anything is touched
   }
   require<ReplayError>(!state_->busy.exchange(true), "Step: called from two threads at once; make a Step per thread");
@@ -161,7 +190,8 @@ Plan* StepRunner::State::plan_for(std::span<const Tensor> inputs) {
   plan->arena = std::make_shared<Arena>(device);
   {
     const Arena::Scope scope(*plan->arena);
-    for (const Tensor& input : inputs) plan->inputs.push_back(Tensor::empty(input.shape(), input.dtype(), input.device()));
+    for (const Tensor& input : inputs)
+      plan->inputs.push_back(Tensor::empty(input.shape(), input.dtype(), input.device()));
     plan->arena->keep();
   }
   plans.push_back(std::move(plan));
@@ -170,7 +200,7 @@ Plan* StepRunner::State::plan_for(std::span<const Tensor> inputs) {
 
 Tensors StepRunner::State::call(std::span<const Tensor> inputs) {
   Plan* plan = plan_for(inputs);
-  if (!plan) {  // one shape too many: run it, with memory from the cache
+  if (!plan) {       // one shape too many: run it, with memory from the cache
     Tensors copies;  // the function may write into its inputs, or return one
     for (const Tensor& input : inputs) copies.push_back(input.clone());
     Running running(nullptr, nullptr);
@@ -196,12 +226,13 @@ Tensors StepRunner::State::run_planned(Plan& plan) {
     ++plan.calls;
     return results;
   }
-  if (how == Replay::verify && plan.calls % verify_every == 0) {
+  if (how == Replay::verify && (plan.calls - 2) % verify_every == 0) {  // the third call, and every tenth from there
     Recording recording;
     Tensors results = run_eagerly(plan, &recording);
     ++plan.calls;
     try {
       compare(*plan.recording, recording);
+      compare(plan.results, results);
     } catch (const ReplayError&) {  // the next call records afresh
       plan.recording.reset();
       throw;
@@ -219,7 +250,8 @@ Tensors StepRunner::State::run_eagerly(Plan& plan, Recording* recording) {
     if (!result) continue;
     result.raw();  // a stale handle is found here: a replay would hand it out as a fresh one
     note_use(result);
-    for (const Tensor& input : plan.inputs)  // handed back, a slot might come in as another input and be overwritten first
+    for (const Tensor& input :
+         plan.inputs)  // handed back, a slot might come in as another input and be overwritten first
       if (result.storage() == input.storage()) result = result.clone();
   }
   return results;

@@ -29,7 +29,7 @@ namespace xent {
 enum class Replay {
   on,      // replay from the third call of a shape
   off,     // every call runs the function
-  verify,  // every tenth call runs the function and compares its launches with the plan
+  verify,  // call 3 and every tenth from there runs the function and compares launches and results with the plan
 };
 void set_replay(Replay mode);
 Replay replay();
@@ -91,19 +91,27 @@ decltype(auto) call_with(F& function, [[maybe_unused]] std::span<const Tensor> i
 
 // The number of parameters of a callable with one operator().
 template <class T> struct Arity : Arity<decltype(&T::operator())> {};
-template <class C, class R, class... A> struct Arity<R (C::*)(A...) const> : std::integral_constant<size_t, sizeof...(A)> {};
+// clang-format off
 template <class C, class R, class... A> struct Arity<R (C::*)(A...)> : std::integral_constant<size_t, sizeof...(A)> {};
-template <class C, class R, class... A> struct Arity<R (C::*)(A...) const noexcept> : std::integral_constant<size_t, sizeof...(A)> {};
-template <class C, class R, class... A> struct Arity<R (C::*)(A...) noexcept> : std::integral_constant<size_t, sizeof...(A)> {};
+template <class C, class R, class... A> struct Arity<R (C::*)(A...) const> : Arity<R (C::*)(A...)> {};
+template <class C, class R, class... A> struct Arity<R (C::*)(A...) noexcept> : Arity<R (C::*)(A...)> {};
+template <class C, class R, class... A> struct Arity<R (C::*)(A...) const noexcept> : Arity<R (C::*)(A...)> {};
 template <class R, class... A> struct Arity<R (*)(A...)> : std::integral_constant<size_t, sizeof...(A)> {};
+// clang-format on
+
+template <class R>
+inline constexpr bool is_result = std::is_void_v<R> || std::is_same_v<R, Tensor> || requires { std::tuple_size<R>::value; };
 
 }  // namespace detail
 
 template <class F>
 class Step {
+  static_assert(std::is_pointer_v<F> || requires { &F::operator(); },
+                "Step: the function takes const Tensor& parameters, none of them auto");
   static constexpr size_t inputs = detail::Arity<F>::value;
   using Indices = std::make_index_sequence<inputs>;
   using Result = decltype(detail::call_with(std::declval<F&>(), std::span<const Tensor>(), Indices{}));
+  static_assert(detail::is_result<Result>, "Step: the function returns Tensor, void, or an array, pair or tuple of Tensors");
 
  public:
   explicit Step(F function)

@@ -1,7 +1,10 @@
 #include <xent/core/step_state.h>
 
+#include <algorithm>
+
 #include <xent/core/arena.h>
 #include <xent/core/require.h>
+#include <xent/core/tape.h>
 
 namespace xent {
 
@@ -21,22 +24,30 @@ void require_outside_step(const char* who, const char* way_out) {
 void note_use(const Tensor& tensor) {
   if (!state || !tensor) return;
   const Arena* arena = tensor.storage()->arena();
-  require<ReplayError>(!arena || arena == Arena::current(),
-                       "tensor {} was made in a Step for other shapes, or in another Step, which will reuse its memory; "
-                       "pass it as an input, or capture a .clone() of it", tensor.shape());
+  require<ReplayError>(
+      !arena || arena == Arena::current(),
+      "tensor {} was made in a Step for other shapes, or in another Step, which will reuse its memory; "
+      "pass it as an input, or capture a .clone() of it",
+      tensor.shape());
   if (state->recording && !arena) state->recording->held.push_back(tensor.storage());
 }
 
-void note_update(const Tensor& tensor) {
+void note_update(const Tensor& tensor, std::span<const Tensor> from) {
   note_use(tensor);
-  tensor.storage()->bump_version();
-  if (state && state->recording) state->recording->updated.push_back(tensor.storage());
+  const StorageRef& storage = tensor.storage();
+  storage->bump_version();
+  for (const Tensor& source : from)
+    if (source) storage->mark_opaque(std::max(source.opaque_to(), Tape::wanting(source)));
+  if (state && state->recording) state->recording->updated.push_back(storage);
 }
 
 Launch::Launch(const Op& launched, KernelFunction kernel, const Call& call)
-    : op(&launched), function(kernel),
+    : op(&launched),
+      function(kernel),
       counts{call.in.size(), call.out.size(), call.grad_in.size(), call.grad_out.size()},
-      attrs(call.attrs), workspace(call.workspace), stream(call.stream) {
+      attrs(call.attrs),
+      workspace(call.workspace),
+      stream(call.stream) {
   slices.reserve(counts[0] + counts[1] + counts[2] + counts[3]);
   for (const auto part : {call.in, call.out, call.grad_in, call.grad_out})
     slices.insert(slices.end(), part.begin(), part.end());

@@ -41,9 +41,9 @@ void set_running_step(StepState* state);
 // Throws ReplayError if a Step runs on this thread: "item() inside a Step would freeze ...".
 void require_outside_step(const char* who, const char* way_out);
 
-// Tells a running Step that a launch uses these bytes, or writes them in place; the latter also bumps the version. Throws
-// ReplayError if they belong to another plan, whose next call reuses them unseen.
+// Tells a running Step that a launch uses these bytes, or writes them in place; the latter also bumps the version.
+// Throws ReplayError if they belong to another plan, whose next call reuses them unseen.
 void note_use(const Tensor& tensor);
-void note_update(const Tensor& tensor);
+void note_update(const Tensor& tensor, std::span<const Tensor> from = {});
 
 }  // namespace xent

@@ -16,7 +16,10 @@ StorageRef Storage::allocate_persistent(size_t bytes, Device device) {
 }
 
 Storage::Storage(Private, std::byte* data, size_t bytes, Device device, std::shared_ptr<Arena> arena)
-    : data_(data), bytes_(bytes), device_(device), arena_(std::move(arena)),
+    : data_(data),
+      bytes_(bytes),
+      device_(device),
+      arena_(std::move(arena)),
       made_in_generation_(arena_ ? arena_->generation() : 0) {}
 
 Storage::~Storage() {

@@ -22,7 +22,7 @@ class Storage {
   // Takes bytes from the arena of the running Step, or else from the device's cache. Throws DeviceError.
   static StorageRef allocate(size_t bytes, Device device);
 
-  // Takes bytes that outlive the running Step: parameters, moments, a plan's input slots.
+  // Takes bytes that outlive the running Step: parameters, moments, metrics.
   static StorageRef allocate_persistent(size_t bytes, Device device);
 
   ~Storage();
@@ -36,6 +36,12 @@ class Storage {
   // Counts in-place writes, so that the tape can tell that a tensor it kept was changed since.
   uint64_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
+
+  // Tapes with a serial up to this one did not see how the bytes were written in place.
+  uint64_t opaque_to() const { return opaque_to_.load(std::memory_order_relaxed); }
+  void mark_opaque(uint64_t tape) {
+    if (tape > opaque_to()) opaque_to_.store(tape, std::memory_order_relaxed);
+  }
 
   // The call of the Step the bytes belong to now; always 0 for persistent bytes. A handle that was made in another
   // call is stale.
@@ -53,18 +59,19 @@ class Storage {
   std::byte* data_;
   size_t bytes_;
   Device device_;
-  std::shared_ptr<Arena> arena_;    // null: from the cache
+  std::shared_ptr<Arena> arena_;  // null: from the cache
   uint64_t made_in_generation_ = 0;
   std::atomic<uint64_t> version_ = 0;
+  std::atomic<uint64_t> opaque_to_ = 0;  // serial of a tape, 0: none
 };
 
 // What an allocator has done so far; tests assert on it.
 struct MemoryStats {
-  size_t live_bytes = 0;      // handed out and not given back
-  size_t cached_bytes = 0;    // given back and kept for reuse
-  size_t peak_live_bytes = 0; // since the last reset_peak_memory()
-  uint64_t system_calls = 0;  // times the device itself was asked for memory
-  uint64_t requests = 0;      // times anybody asked
+  size_t live_bytes = 0;       // handed out and not given back
+  size_t cached_bytes = 0;     // given back and kept for reuse
+  size_t peak_live_bytes = 0;  // since the last reset_peak_memory()
+  uint64_t system_calls = 0;   // times the device itself was asked for memory
+  uint64_t requests = 0;       // times anybody asked
 };
 MemoryStats memory_stats(Device device = Device::cpu());
 void reset_peak_memory(Device device = Device::cpu());

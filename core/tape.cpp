@@ -90,7 +90,8 @@ void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inpu
     in_slots.push_back(!input ? -1 : input.requires_grad() ? add_slot(input, true) : slot_of(input));
     wanted |= in_slots[in_slots.size() - 1] >= 0;
   }
-  for (const Tape* tape = outer_; tape; tape = tape->outer_) {  // they do not see the op, though they may know its inputs
+  // Tapes around this one do not see the op, though they may know its inputs.
+  for (const Tape* tape = outer_; tape; tape = tape->outer_) {
     const auto knows = [&](const Tensor& input) { return tape->slot_of(input) >= 0; };
     if (tape->finished_ || !(wanted || std::ranges::any_of(inputs, knows))) continue;
     for (Tensor& output : outputs) output.mark_opaque(tape->serial_);
@@ -101,16 +102,18 @@ void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inpu
   Node node{.op = &op, .attrs = attrs, .in = {}, .out = {}};
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Tensor& input = inputs[i];
-    require<TapeError>(in_slots[i] < 0 || bit(op.differentiable, i), "{}: there is no gradient for input {} of shape {}; detach() it",
-                       op.name, i, input.shape());
+    require<TapeError>(in_slots[i] < 0 || bit(op.differentiable, i),
+                       "{}: there is no gradient for input {} of shape {}; detach() it", op.name, i, input.shape());
     if (in_slots[i] >= 0) {
       const Slot& slot = slots_[static_cast<size_t>(in_slots[i])];
-      require<TapeError>(!slot.result || slot.version == input.storage()->version(),
-                         "{}: input {} of shape {} was written in place since it was recorded; detach() it to use it as a constant",
-                         op.name, i, input.shape());
+      require<TapeError>(
+          !slot.result || slot.version == input.storage()->version(),
+          "{}: input {} of shape {} was written in place since it was recorded; detach() it to use it as a constant",
+          op.name, i, input.shape());
     }
     require<TapeError>(input.opaque_to() < serial_,
-                       "{}: input {} of shape {} was computed out of this tape's sight, by a backward or under another tape. Only first "
+                       "{}: input {} of shape {} was computed out of this tape's sight, by a backward or under another "
+                       "tape. Only first "
                        "derivatives are supported; detach() it to use it as a constant",
                        op.name, i, input.shape());
     const bool keep = input && bit(op.needs_in, i);
@@ -141,12 +144,26 @@ Gradients Tape::backward(const Tensor& root, const BackwardOptions& options) {
 void Tape::check(const Tensor& root, const Gradients& into, const BackwardOptions& options) const {
   require<ArgumentError>(static_cast<bool>(root), "backward: an empty tensor handle");
   require<TapeError>(thread_ == &innermost, "backward: the tape belongs to another thread");
-  require<TapeError>(!finished_, "backward: called twice on one tape, which released what it kept; pass {{.retain = true}} to the first call");
-  require<TapeError>(slot_of(root) >= 0,
-                     "backward: the tensor of shape {} was not computed on this tape from a parameter or a watched tensor",
-                     root.shape());
+  require<TapeError>(
+      !finished_,
+      "backward: called twice on one tape, which released what it kept; make a new Tape for each forward pass, or pass "
+      "{{.retain = true}} to go back through the same one again");
+  require<TapeError>(
+      !nodes_.empty() || slot_of(root) >= 0,
+      "backward: this tape recorded nothing; make it before computing, then watch() what is to get a gradient "
+      "(parameters need no watch; x = x - ... makes a new tensor, which is none)");
+  const int root_slot = slot_of(root);
+  require<TapeError>(
+      root_slot >= 0,
+      "backward: the root of shape {} was not computed on this tape from a parameter, or from a tensor watched "
+      "before it was used",
+      root.shape());
+  const Slot& computed = slots_[static_cast<size_t>(root_slot)];
+  require<TapeError>(!computed.result || computed.version == root.storage()->version(),
+                     "backward: the root of shape {} was written in place since it was recorded", root.shape());
   if (!options.upstream) {
-    require<ShapeError>(root.elements() == 1, "backward: the root has shape {}; reduce it to one element, or pass an upstream gradient",
+    require<ShapeError>(root.elements() == 1,
+                        "backward: the root has shape {}; reduce it to one element, or pass an upstream gradient",
                         root.shape());
   } else {
     require<ShapeError>(options.upstream.shape() == root.shape(), "backward: upstream gradient {} for a root {}",
@@ -163,12 +180,14 @@ void Tape::check(const Tensor& root, const Gradients& into, const BackwardOption
     for (const auto* part : {&node.in, &node.out})
       for (const Kept& kept : *part) {
         if (!kept.tensor) continue;
-        require<TapeError>(kept.tensor.storage()->version() == kept.version,
-                           "backward: {} kept a tensor of shape {} that was written in place since; clone() it before writing",
-                           node.op->name, kept.tensor.shape());
-        require<TapeError>(!added_to.contains(kept.tensor.storage()),
-                           "backward: {} kept a tensor of shape {} that is among the gradients to add to; clone() it before using it",
-                           node.op->name, kept.tensor.shape());
+        require<TapeError>(
+            kept.tensor.storage()->version() == kept.version,
+            "backward: {} kept a tensor of shape {} that was written in place since; clone() it before writing",
+            node.op->name, kept.tensor.shape());
+        require<TapeError>(
+            !added_to.contains(kept.tensor.storage()),
+            "backward: {} kept a tensor of shape {} that is among the gradients to add to; clone() it before using it",
+            node.op->name, kept.tensor.shape());
       }
 }
 
@@ -193,7 +212,8 @@ void Tape::backward(const Tensor& root, Gradients& into, const BackwardOptions& 
   in_backward_ = true;
 
   Slot& root_slot = slots_[static_cast<size_t>(slot_of(root))];
-  add_gradient(root_slot, options.upstream ? options.upstream : Tensor::ones(root.shape(), root.dtype(), root.device()));
+  add_gradient(root_slot,
+               options.upstream ? options.upstream : Tensor::ones(root.shape(), root.dtype(), root.device()));
   for (size_t i = nodes_.size(); i-- > 0;) {
     run(nodes_[i]);
     for (const Kept& out : nodes_[i].out) {  // all that read it come later and are done
@@ -213,9 +233,11 @@ void Tape::run(const Node& node) {
   bool arrived = false;
   for (const Kept& kept : node.out) {
     out.push_back(slice_of(kept.tensor));
-    const Tensor& gradient = kept.slot >= 0 ? slots_[static_cast<size_t>(kept.slot)].gradient : kept.tensor.without_bytes();
+    const Tensor& gradient =
+        kept.slot >= 0 ? slots_[static_cast<size_t>(kept.slot)].gradient : kept.tensor.without_bytes();
     note_use(gradient);
-    grad_out.push_back(gradient ? slice_of(gradient) : Slice{.shape = kept.tensor.shape(), .dtype = kept.tensor.dtype()});
+    grad_out.push_back(gradient ? slice_of(gradient)
+                                : Slice{.shape = kept.tensor.shape(), .dtype = kept.tensor.dtype()});
     arrived |= static_cast<bool>(gradient);
   }
   if (!arrived) return;
@@ -254,8 +276,11 @@ void Tape::run(const Node& node) {
     grad_in.push_back(target);
   }
   launch(op, op.backward,
-         {.in = {in.data(), in.size()}, .out = {out.data(), out.size()}, .grad_in = {grad_in.data(), grad_in.size()},
-          .grad_out = {grad_out.data(), grad_out.size()}, .attrs = node.attrs},
+         {.in = {in.data(), in.size()},
+          .out = {out.data(), out.size()},
+          .grad_in = {grad_in.data(), grad_in.size()},
+          .grad_out = {grad_out.data(), grad_out.size()},
+          .attrs = node.attrs},
          device);
   for (size_t i = 0; i < fresh.size(); ++i)
     if (fresh[i]) add_gradient(slots_[static_cast<size_t>(node.in[i].slot)], std::exchange(fresh[i], Tensor()));
@@ -276,7 +301,8 @@ void Tape::add_gradient(Slot& slot, Tensor gradient) {
 }
 
 void Tape::collect(Gradients& into, bool retain) {
-  // Under a tape that still records, a use of these gradients would need a second derivative: mark them, so it can refuse.
+  // Under a tape that still records, a use of these gradients would need a second derivative: mark them, so it can
+  // refuse.
   const uint64_t recording = newest_recording(innermost, retain ? nullptr : this);
   for (Slot& slot : slots_) {
     if (!slot.wanted || !slot.gradient) continue;
@@ -294,42 +320,6 @@ void Tape::collect(Gradients& into, bool retain) {
     }
     into.set(slot.id, std::move(gradient.mark_opaque(recording)));
   }
-}
-
-// ---- print ----
-
-size_t Tape::kept_bytes() const {
-  size_t bytes = 0;
-  for (const Node& node : nodes_)
-    for (const auto* part : {&node.in, &node.out})
-      for (const Kept& kept : *part)
-        if (kept.tensor) bytes += kept.tensor.bytes();
-  return bytes;
-}
-
-std::string Tape::print() const {
-  const auto shapes = [](const InlineVector<Kept, 8>& part) {
-    std::string text;
-    for (const Kept& kept : part) text += fmt::format("{}{}", text.empty() ? "" : " ", kept.tensor.shape());
-    return text;
-  };
-  std::string text = fmt::format("{:>3}  {:<22} {:<52} {:<14} {:>10}\n", "#", "op", "inputs -> outputs", "kept", "bytes");
-  for (size_t n = 0; n < nodes_.size(); ++n) {
-    const Node& node = nodes_[n];
-    std::string kept;
-    size_t bytes = 0;
-    const auto add = [&](const char* prefix, const InlineVector<Kept, 8>& part) {
-      for (size_t i = 0; i < part.size(); ++i) {
-        if (!part[i].tensor) continue;
-        kept += fmt::format("{}{}{}", kept.empty() ? "" : " ", prefix, i);
-        bytes += part[i].tensor.bytes();
-      }
-    };
-    add("in", node.in);
-    add("out", node.out);
-    text += fmt::format("{:>3}  {:<22} {:<52} {:<14} {:>10}\n", n, node.op->name, shapes(node.in) + " -> " + shapes(node.out), kept, bytes);
-  }
-  return text;
 }
 
 }  // namespace xent

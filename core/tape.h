@@ -69,8 +69,8 @@ class Tape {
   // that was kept has been written in place since; ShapeError if root has more than one element and no upstream.
   Gradients backward(const Tensor& root, const BackwardOptions& options = {});
 
-  // The same, adding to the gradients that are there already: K calls accumulate K micro-batches. If a kernel throws on the
-  // way, some of them have been added to: fill(0) and start again.
+  // The same, adding to the gradients that are there already: K calls accumulate K micro-batches. If a kernel throws on
+  // the way, some of them have been added to: fill(0) and start again.
   void backward(const Tensor& root, Gradients& into, const BackwardOptions& options = {});
 
   // Returns a table of what is recorded: op, shapes, the tensors kept for backward and their bytes.
@@ -114,7 +114,8 @@ class Tape {
   void add_gradient(Slot& slot, Tensor gradient);
   void collect(Gradients& into, bool retain);
   static bool owned(const Slot& slot);
-  static uint64_t newest_recording(const Tape* from, const Tape* except = nullptr);  // serial, from there outwards; 0: none
+  static uint64_t newest_recording(const Tape* from,
+                                   const Tape* except = nullptr);  // serial, from there outwards; 0: none
 
   std::vector<Node> nodes_;
   std::vector<Slot> slots_;

@@ -41,7 +41,8 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
 
 Tensor Tensor::persistent(const char* who, const Shape& shape, DType dtype, Device device) {
   require<ReplayError>(!running_step(), "{} outlives a call of a Step; make it before the Step, not inside", who);
-  return wrap(Storage::allocate_persistent(static_cast<size_t>(shape.elements()) * size_of(dtype), device), shape, dtype);
+  return wrap(Storage::allocate_persistent(static_cast<size_t>(shape.elements()) * size_of(dtype), device), shape,
+              dtype);
 }
 
 Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device) {
@@ -56,8 +57,8 @@ Tensor Tensor::scalar(double value, DType dtype, Device device) { return full({}
 
 Tensor Tensor::from_host(const void* values, size_t count, const Shape& shape, DType dtype, Device device) {
   require_outside_step("Tensor::from", "pass the values as an input of the Step, or make the tensor before it");
-  require<ShapeError>(static_cast<int64_t>(count) == shape.elements(), "Tensor::from: {} values for shape {}, which has {} elements",
-                      count, shape, shape.elements());
+  require<ShapeError>(static_cast<int64_t>(count) == shape.elements(),
+                      "Tensor::from: {} values for shape {}, which has {} elements", count, shape, shape.elements());
   Tensor tensor = empty(shape, dtype, device);
   if (count > 0) memory(device).copy_from_host(device.index, tensor.raw(), values, tensor.bytes());
   return tensor;
@@ -67,15 +68,16 @@ Tensor Tensor::from_host(const void* values, size_t count, const Shape& shape, D
 
 void* Tensor::raw() const {
   require<ArgumentError>(storage_ != nullptr, "an empty tensor handle was used");
-  require<ReplayError>(generation_ == storage_->generation(),
-                       "tensor {} was made in an earlier call of a Step, which has reused its memory; .clone() a result to keep it",
-                       shape_);
+  require<ReplayError>(
+      generation_ == storage_->generation(),
+      "tensor {} was made in an earlier call of a Step, which has reused its memory; .clone() a result to keep it",
+      shape_);
   return storage_->data() + offset_;
 }
 
 void Tensor::copy_to_host(void* values, DType dtype, const char* who) const {
   require<DTypeError>(dtype == dtype_, "{}: the tensor is {}, not {}; cast it first", who, dtype_, dtype);
-  require_outside_step(who, "return the tensor and read it after the call");
+  require_outside_step(who, "return the tensor and read or print it after the call");
   const void* from = raw();
   if (elements() > 0) memory(device()).copy_to_host(device().index, values, from, bytes());
 }
@@ -84,7 +86,8 @@ void* Tensor::host_data(DType dtype, bool for_writing) const {
   require<DTypeError>(dtype == dtype_, "data: the tensor is {}, not {}", dtype_, dtype);
   require_outside_step("data()", "read or write the tensor outside");
   void* data = raw();
-  require<DeviceError>(device() == Device::cpu(), "data: the tensor is on {}; use to_vector() or to(Device::cpu())", device());
+  require<DeviceError>(device() == Device::cpu(), "data: the tensor is on {}; use to_vector() or to(Device::cpu())",
+                       device());
   if (for_writing) storage_->bump_version();
   return data;
 }
@@ -122,6 +125,7 @@ Tensor Tensor::view(const Shape& shape, int64_t offset_elements) const {
 Tensor Tensor::detach() const {
   Tensor tensor = view(shape_, 0);
   tensor.opaque_to_ = 0;
+  tensor.detached_ = true;
   return tensor;
 }
 
@@ -162,8 +166,7 @@ void Tensor::copy_from(const Tensor& source) {
       memory(here).copy_from_host(here.index, to, host.data(), bytes());
     }
   }
-  note_update(*this);
-  mark_opaque(std::max(source.opaque_to(), Tape::wanting(source)));  // a tape that records did not see this copy
+  note_update(*this, {&source, 1});
 }
 
 void Tensor::fill(double value) {
@@ -193,6 +196,10 @@ Tensor Tensor::renewed() const {
     tensor.id_ = next_id();
   }
   return tensor;
+}
+
+uint64_t Tensor::opaque_to() const {
+  return detached_ || !storage_ ? opaque_to_ : std::max(opaque_to_, storage_->opaque_to());
 }
 
 Tensor& Tensor::mark_opaque(uint64_t tape) {

@@ -47,7 +47,8 @@ class Tensor {
   // Copies values from host memory:  Tensor::from({1, 2, 3}, {3});  Tensor::from<int64_t>({7, 2}, {2})
   // Throws ShapeError if there are not as many values as the shape says; ReplayError inside a Step.
   template <Element T = float>
-  static Tensor from(std::initializer_list<std::type_identity_t<T>> values, const Shape& shape, Device device = Device::cpu()) {
+  static Tensor from(std::initializer_list<std::type_identity_t<T>> values, const Shape& shape,
+                     Device device = Device::cpu()) {
     return from_host(values.begin(), values.size(), shape, dtype_of<T>, device);
   }
   template <Element T>
@@ -91,11 +92,11 @@ class Tensor {
 
   // ---- view and copy; the first three are differentiable ----
 
-  Tensor reshape(const Shape& shape) const;           // same bytes, same number of elements
-  Tensor slice(int64_t begin, int64_t end) const;     // rows [begin, end) of the first axis, same bytes
-  Tensor clone() const;                               // own bytes
-  Tensor detach() const;                              // same bytes, a new id: the tape does not know it
-  Tensor to(Device device) const;                     // itself if it is there already
+  Tensor reshape(const Shape& shape) const;        // same bytes, same number of elements
+  Tensor slice(int64_t begin, int64_t end) const;  // rows [begin, end) of the first axis, same bytes
+  Tensor clone() const;                            // own bytes
+  Tensor detach() const;                           // same bytes, a new id: the tape does not know it
+  Tensor to(Device device) const;                  // itself if it is there already
 
   // ---- write in place; bumps the version that the tape checks ----
 
@@ -122,7 +123,8 @@ class Tensor {
 
   // Makes a handle to bytes that outlive the running Step: parameters, moments. Throws ReplayError inside a Step,
   // naming who asked.
-  static Tensor persistent(const char* who, const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu());
+  static Tensor persistent(const char* who, const Shape& shape, DType dtype = DType::f32,
+                           Device device = Device::cpu());
 
   // Makes a handle with an id of its own to a part of another tensor's bytes.
   Tensor view(const Shape& shape, int64_t offset_elements) const;
@@ -131,11 +133,11 @@ class Tensor {
   void* raw() const;
   const StorageRef& storage() const { return storage_; }
 
-  Tensor without_bytes() const;                 // shape, dtype and id only
-  Tensor renewed() const;                       // the same bytes as a tensor of the Step's running call
+  Tensor without_bytes() const;  // shape, dtype and id only
+  Tensor renewed() const;        // the same bytes as a tensor of the Step's running call
   // Tapes with a serial up to this one did not see how the tensor was computed, and refuse to record its use.
   Tensor& mark_opaque(uint64_t tape);
-  uint64_t opaque_to() const { return opaque_to_; }
+  uint64_t opaque_to() const;
 
  private:
   static Tensor from_host(const void* values, size_t count, const Shape& shape, DType dtype, Device device);
@@ -149,10 +151,11 @@ class Tensor {
   int64_t offset_ = 0;  // bytes
   Shape shape_;
   uint64_t id_ = 0;
-  uint64_t generation_ = 0;     // of the storage when the handle was made
-  uint64_t opaque_to_ = 0;      // serial of a tape, 0: none
+  uint64_t generation_ = 0;  // of the storage when the handle was made
+  uint64_t opaque_to_ = 0;   // serial of a tape, 0: none
   DType dtype_ = DType::f32;
   bool requires_grad_ = false;
+  bool detached_ = false;  // said to be a constant: marks of the bytes do not count
 };
 
 // What an op or a Step returns: a few tensors, without an allocation.

@@ -12,7 +12,7 @@ int main() {
   Tensor x = Tensor::from({1, 2, 3, 4, 5, 6}, {2, 3});  // f32 unless you say otherwise
   std::cout << "x:\n" << x << "\n\n";
 
-  Tensor column_means = mean(x, {0});                           // [2, 3] -> [3]
+  Tensor column_means = mean(x, {0});                                       // [2, 3] -> [3]
   std::cout << "x - mean of its columns:\n" << x - column_means << "\n\n";  // [3] is stretched along the rows
 
   std::cout << "x times its transpose:\n" << matmul(x, x, {.transpose_b = true}) << "\n\n";  // [2, 3] [3, 2] -> [2, 2]

@@ -13,9 +13,9 @@ int main() {
   Tensor w = Tensor::from({0.1, -0.2, 0.3, 0.4, -0.5, 0.6}, {3, 2});
 
   Tape tape;
-  tape.watch(w);                    // we want its gradient
-  Tensor y = tanh(matmul(x, w));    // [1, 2]
-  Tensor loss = sum(y * y);         // []
+  tape.watch(w);                  // we want its gradient
+  Tensor y = tanh(matmul(x, w));  // [1, 2]
+  Tensor loss = sum(y * y);       // []
   std::cout << tape.print() << '\n';
 
   Gradients gradients = tape.backward(loss);

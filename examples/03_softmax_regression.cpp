@@ -20,10 +20,10 @@ int main() {
     double total = 0;
     for (const Batch& batch : batches) {
       Tape tape;
-      Tensor logits = linear(flatten(batch.images), weight, bias);      // [50, 10]
-      Tensor loss = softmax_cross_entropy(logits, batch.labels);        // []
+      Tensor logits = linear(flatten(batch.images), weight, bias);  // [50, 10]
+      Tensor loss = softmax_cross_entropy(logits, batch.labels);    // []
       Gradients gradients = tape.backward(loss);
-      sgd_step(weight, gradients[weight], {}, learning_rate);           // weight -= learning_rate * gradient
+      sgd_step(weight, gradients[weight], {}, learning_rate);  // weight -= learning_rate * gradient
       sgd_step(bias, gradients[bias], {}, learning_rate);
       total += loss.item();
     }
@@ -38,5 +38,6 @@ int main() {
     for (size_t i = 0; i < guess.size(); ++i) right += guess[i] == label[i];
   }
   const double share = static_cast<double>(right) / static_cast<double>(test.size());
-  std::printf("about %.0f %% of the unseen digits are right\n", 5 * std::round(20 * share));  // another machine rounds otherwise
+  std::printf("about %.0f %% of the unseen digits are right\n",
+              5 * std::round(20 * share));  // another machine rounds otherwise
 }

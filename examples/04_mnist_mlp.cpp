@@ -14,10 +14,10 @@ void train(const training::Options& options) {
   Loader test_batches(data.test, {.batch = 1000});
 
   Generator random(options.seed);
-  Sequential model(Flatten(),                                     // [batch, 28, 28, 1] -> [batch, 784]
-                   Linear(784, 512, random, Activation::relu),    // [batch, 512]
-                   Linear(512, 256, random, Activation::relu),    // [batch, 256]
-                   Linear(256, data.train.classes(), random));    // [batch, 10]
+  Sequential model(Flatten(),                                   // [batch, 28, 28, 1] -> [batch, 784]
+                   Linear(784, 512, random, Activation::relu),  // [batch, 512]
+                   Linear(512, 256, random, Activation::relu),  // [batch, 256]
+                   Linear(256, data.train.classes(), random));  // [batch, 10]
   const std::unique_ptr<Optimizer> optimizer = training::make_optimizer(options, model.parameters());
   Mean train_loss, test_loss;
   Accuracy test_accuracy;
@@ -43,7 +43,8 @@ void train(const training::Options& options) {
   for (int epoch = 1; epoch <= options.epochs; ++epoch) {
     optimizer->set_learning_rate(first_rate * (options.epochs - epoch + 1) / options.epochs);  // falls in equal steps
     report.begin_epoch(epoch);
-    for (const Batch& batch : train_batches) report.step(batch, train_step(batch.images, batch.labels), train_batches.batches());
+    for (const Batch& batch : train_batches)
+      report.step(batch, train_step(batch.images, batch.labels), train_batches.batches());
     report.end_training();
 
     for (const Batch& batch : test_batches) test_step(batch.images, batch.labels);

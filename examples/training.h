@@ -36,26 +36,38 @@ struct Options {
 };
 
 // CLI11's own ranges let NaN pass.
-inline const CLI::Validator positive([](const std::string& text) {
-  const double value = std::strtod(text.c_str(), nullptr);
-  return value > 0 && std::isfinite(value) ? std::string() : text + " must be a positive number";
-}, "POSITIVE");
+inline const CLI::Validator positive(
+    [](const std::string& text) {
+      const double value = std::strtod(text.c_str(), nullptr);
+      return value > 0 && std::isfinite(value) ? std::string() : text + " must be a positive number";
+    },
+    "POSITIVE");
 
 inline void add_options(CLI::App& app, Options& options) {
-  app.add_option("--data", options.data, "Folder with MNIST's files, or 'digits' for generated ones (default: Fashion-MNIST if installed, else digits)");
-  app.add_option("--epochs", options.epochs, "Passes over the training images")->check(CLI::Range(1, 1000000))->capture_default_str();
+  app.add_option(
+      "--data", options.data,
+      "Folder with MNIST's files, or 'digits' for generated ones (default: Fashion-MNIST if installed, else digits)");
+  app.add_option("--epochs", options.epochs, "Passes over the training images")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
   app.add_option("--batch", options.batch, "Images per step")->check(CLI::Range(1, 1000000))->capture_default_str();
-  app.add_option("--lr", options.learning_rate, "Learning rate of the first epoch (default: 0.001 for adam and adamw, 0.05 for sgd)")
+  app.add_option("--lr", options.learning_rate,
+                 "Learning rate of the first epoch (default: 0.001 for adam and adamw, 0.05 for sgd)")
       ->check(positive);
-  app.add_option("--optimizer", options.optimizer, "sgd, adam or adamw")->check(CLI::IsMember({"sgd", "adam", "adamw"}))->capture_default_str();
+  app.add_option("--optimizer", options.optimizer, "sgd, adam or adamw")
+      ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
+      ->capture_default_str();
   app.add_option("--seed", options.seed, "Seed of the weights and of the order")->capture_default_str();
-  app.add_option("--threads", options.threads, "Threads that compute")->check(CLI::Range(1, 1024))->capture_default_str();
-  app.add_option("--log", options.log, "File that gets one JSON object a line");
+  app.add_option("--threads", options.threads, "Threads that compute")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--log", options.log, "File that gets one JSON object a line; what is in it is replaced");
   app.add_flag("--quiet", options.quiet, "Print the last line only");
 }
 
 // Runs a program: exit code 2 for bad arguments, 1 for failures, each with one line on stderr that says what to do.
-inline int run(int argc, char** argv, const char* description, int default_epochs, const std::function<void(const Options&)>& train) {
+inline int run(int argc, char** argv, const char* description, int default_epochs,
+               const std::function<void(const Options&)>& train) {
   Options options;
   options.epochs = default_epochs;
   CLI::App app(description);
@@ -87,19 +99,23 @@ struct Data {
 
 inline Data load_data(const std::string& folder) {
   const std::string found = folder.empty() ? xent::find_fashion_mnist() : folder == "digits" ? "" : folder;
-  Data data = found.empty() ? Data{xent::generated_digits(20000, 1), xent::generated_digits(4000, 2), "generated digits"}
-                            : Data{xent::load_mnist(found, xent::Split::train), xent::load_mnist(found, xent::Split::test),
-                                   folder.empty() ? "Fashion-MNIST" : folder};
+  Data data = found.empty()
+                  ? Data{xent::generated_digits(20000, 1), xent::generated_digits(4000, 2), "generated digits"}
+                  : Data{xent::load_mnist(found, xent::Split::train), xent::load_mnist(found, xent::Split::test),
+                         folder.empty() ? "Fashion-MNIST" : folder};
   const xent::Normalisation normalisation = xent::normalisation_of(data.train);
   data.train.set_normalisation(normalisation);
   data.test.set_normalisation(normalisation);
   return data;
 }
 
-inline std::unique_ptr<xent::Optimizer> make_optimizer(const Options& options, const std::vector<xent::Parameter>& parameters) {
+inline std::unique_ptr<xent::Optimizer> make_optimizer(const Options& options,
+                                                       const std::vector<xent::Parameter>& parameters) {
   const double rate = options.learning_rate > 0 ? options.learning_rate : options.optimizer == "sgd" ? 0.05 : 1e-3;
-  if (options.optimizer == "sgd") return std::make_unique<xent::Sgd>(parameters, xent::Sgd::Options{.learning_rate = rate, .momentum = 0.9});
-  if (options.optimizer == "adamw") return std::make_unique<xent::AdamW>(parameters, xent::AdamW::Options{.learning_rate = rate});
+  if (options.optimizer == "sgd")
+    return std::make_unique<xent::Sgd>(parameters, xent::Sgd::Options{.learning_rate = rate, .momentum = 0.9});
+  if (options.optimizer == "adamw")
+    return std::make_unique<xent::AdamW>(parameters, xent::AdamW::Options{.learning_rate = rate});
   return std::make_unique<xent::Adam>(parameters, xent::Adam::Options{.learning_rate = rate});
 }
 
@@ -115,12 +131,13 @@ class Report {
   Report(const Options& options, const Data& data, int64_t parameters) : options_(options) {
     if (!options.log.empty()) {
       log_.open(options.log);
-      if (!log_) throw std::runtime_error("cannot write " + options.log + "; give --log a file in a folder that exists");
+      if (!log_)
+        throw std::runtime_error("cannot write " + options.log + "; is it a folder, or in one that does not exist?");
     }
     if (!options.quiet)
       std::printf("%s: %lld training and %lld test images; %lld parameters; %d thread%s\n", data.name.c_str(),
-                  static_cast<long long>(data.train.size()), static_cast<long long>(data.test.size()), static_cast<long long>(parameters),
-                  options.threads, options.threads == 1 ? "" : "s");
+                  static_cast<long long>(data.train.size()), static_cast<long long>(data.test.size()),
+                  static_cast<long long>(parameters), options.threads, options.threads == 1 ? "" : "s");
   }
 
   // Call before the first step of an epoch.
@@ -130,15 +147,17 @@ class Report {
     start_ = shown_ = Clock::now();
   }
 
-  // Call after each step. Reads the loss, which waits for the device, for one step in a hundred only.
+  // Call after each step. Reads the loss, which waits for the device, only when it is logged or shown.
   void step(const xent::Batch& batch, const xent::Tensor& loss, int64_t batches) {
     images_ += batch.size();
-    if (batch.index % 100 != 0) return;
+    const bool logged = batch.index % 100 == 0 && log_.is_open();
+    const bool shown = terminal_ && !options_.quiet && Clock::now() - shown_ > std::chrono::milliseconds(100);
+    if (!logged && !shown) return;
     const double value = loss.item();
-    write({{"event", "step"}, {"epoch", epoch_}, {"step", batch.index}, {"loss", value}});
-    if (options_.quiet || !terminal_ || Clock::now() - shown_ < std::chrono::milliseconds(100)) return;
+    if (logged) write({{"event", "step"}, {"epoch", epoch_}, {"step", batch.index}, {"loss", value}});
+    if (!shown) return;
     shown_ = Clock::now();
-    std::printf("\repoch %2d/%d  %3d %%  loss %.4f  %6.0f images/s ", epoch_, options_.epochs,
+    std::printf("\repoch %2d/%d  %3d %%  loss %.4g  %6.0f images/s ", epoch_, options_.epochs,
                 static_cast<int>(100 * (batch.index + 1) / batches), value, rate());
     std::fflush(stdout);
   }
@@ -148,14 +167,22 @@ class Report {
 
   void end_epoch(const Epoch& epoch) {
     const double images_per_second = static_cast<double>(images_) / seconds_;
-    write({{"event", "epoch"}, {"epoch", epoch.number}, {"train_loss", epoch.train_loss}, {"test_loss", epoch.test_loss},
-           {"test_accuracy", epoch.test_accuracy}, {"images_per_second", images_per_second}, {"seconds", elapsed()}});
+    write({{"event", "epoch"},
+           {"epoch", epoch.number},
+           {"train_loss", epoch.train_loss},
+           {"test_loss", epoch.test_loss},
+           {"test_accuracy", epoch.test_accuracy},
+           {"images_per_second", images_per_second},
+           {"seconds", elapsed()}});
     if (!options_.quiet)
-      std::printf("%sepoch %2d/%d  train loss %.4f  test loss %.4f  test accuracy %5.2f %%  %6.0f images/s\n", terminal_ ? "\r" : "",
-                  epoch.number, options_.epochs, epoch.train_loss, epoch.test_loss, 100 * epoch.test_accuracy, images_per_second);
-    if (!std::isfinite(epoch.train_loss)) throw std::runtime_error("the loss is no longer finite; try a smaller --lr");
+      std::printf("%sepoch %2d/%d  train %.4f  test %.4f  accuracy %5.2f %%  %6.0f images/s\n", terminal_ ? "\r" : "",
+                  epoch.number, options_.epochs, epoch.train_loss, epoch.test_loss, 100 * epoch.test_accuracy,
+                  images_per_second);
+    if (!std::isfinite(epoch.train_loss) || epoch.train_loss > 1e6)
+      throw std::runtime_error("the loss has grown without bound; try a smaller --lr");
     if (epoch.number == options_.epochs)
-      std::printf("test accuracy %.2f %% after %d epochs\n", 100 * epoch.test_accuracy, options_.epochs);
+      std::printf("test accuracy %.2f %% after %d epoch%s\n", 100 * epoch.test_accuracy, options_.epochs,
+                  options_.epochs == 1 ? "" : "s");
     std::fflush(stdout);
   }
 

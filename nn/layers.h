@@ -13,13 +13,15 @@ struct LinearOptions {
 };
 
 // Computes activation(x weight + bias):  [..., in] -> [..., out].
-// Weight [in, out] and bias [out] start uniform in +-1/sqrt(in), as PyTorch's do. Throws ArgumentError for extents below 1.
+// Weight [in, out] and bias [out] start uniform in +-1/sqrt(in), as PyTorch's do. Throws ArgumentError for extents
+// below 1.
 //
 //   Linear layer(784, 512, random, Activation::relu);
 //   Tensor hidden = layer(images);  // [64, 784] -> [64, 512]
 class Linear : public Module {
  public:
-  Linear(int64_t in, int64_t out, Generator& random, Activation activation = Activation::none, const LinearOptions& options = {});
+  Linear(int64_t in, int64_t out, Generator& random, Activation activation = Activation::none,
+         const LinearOptions& options = {});
 
   Tensor forward(const Tensor& x) override { return linear(x, weight, bias, activation); }
   void visit(Visitor& visitor) override { visitor("weight", weight)("bias", bias); }

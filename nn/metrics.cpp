@@ -14,7 +14,7 @@ double Metric::value() const {
   return state[1] > 0 ? state[0] / state[1] : std::numeric_limits<double>::quiet_NaN();
 }
 
-int64_t Metric::count() const { return static_cast<int64_t>(state_.to_vector<double>()[1]); }
+int64_t Metric::count() const { return convert<int64_t>(state_.to_vector<double>()[1]); }
 
 void Metric::reset() {
   require_outside_step("reset()", "reset the metric between the calls");

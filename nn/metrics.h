@@ -16,9 +16,12 @@ namespace xent {
 // What both metrics are: a total and a count.
 class Metric {
  public:
-  double value() const;   // total / count; NaN before anything was added
+  double value() const;  // total / count; NaN before anything was added
   int64_t count() const;
   void reset();
+
+  Metric(const Metric&) = delete;  // a copy would add to the same total
+  Metric& operator=(const Metric&) = delete;
 
  protected:
   explicit Metric(Device device);

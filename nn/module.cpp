@@ -50,11 +50,14 @@ class SummaryTable : public Visitor {
       shape_width = std::max(shape_width, row.shapes.size());
       total += row.elements;
     }
-    const auto line = [&](std::string_view name, std::string_view module, std::string_view shapes, std::string_view count) {
-      return fmt::format("{:<{}}  {:<{}}  {:<{}}  {:>10}\n", name, name_width, module, module_width, shapes, shape_width, count);
+    const auto line = [&](std::string_view name, std::string_view module, std::string_view shapes,
+                          std::string_view count) {
+      return fmt::format("{:<{}}  {:<{}}  {:<{}}  {:>10}\n", name, name_width, module, module_width, shapes,
+                         shape_width, count);
     };
     std::string text = line("name", "module", "parameters", "elements");
-    for (const Row& row : rows_) text += line(row.path, row.module, row.shapes, row.elements ? std::to_string(row.elements) : "");
+    for (const Row& row : rows_)
+      text += line(row.path, row.module, row.shapes, row.elements ? std::to_string(row.elements) : "");
     return text + line("", "", "total", std::to_string(total));
   }
 
@@ -92,15 +95,32 @@ Tensor parameter(const Tensor& initial) {
 std::vector<Parameter> Module::parameters() {
   std::vector<Parameter> list;
   TensorWalk walk([&](const std::string& path, Tensor& tensor) {
-    if (tensor.requires_grad()) list.push_back({path, tensor});
+    const auto same = [&](const Parameter& other) { return other.value.id() == tensor.id(); };
+    if (tensor.requires_grad() && std::ranges::none_of(list, same)) list.push_back({path, tensor});
   });
   visit(walk);
   return list;
 }
 
 void Module::to(Device device) {
-  TensorWalk walk([&](const std::string&, Tensor& tensor) { tensor = tensor.to(device); });
+  std::vector<std::pair<uint64_t, Tensor>> moved;  // by old id: layers that share a tensor share it afterwards
+  TensorWalk walk([&](const std::string&, Tensor& tensor) {
+    const uint64_t id = tensor.id();
+    const auto found = std::ranges::find(moved, id, &std::pair<uint64_t, Tensor>::first);
+    tensor = found != moved.end() ? found->second : tensor.to(device);
+    if (found == moved.end()) moved.push_back({id, tensor});
+  });
   visit(walk);
+}
+
+void Module::set_requires_grad(bool on) {
+  TensorWalk walk([&](const std::string&, Tensor& tensor) { tensor.set_requires_grad(on); });
+  visit(walk);
+}
+
+Module& Sequential::operator[](size_t i) {
+  require<ArgumentError>(i < modules_.size(), "Sequential: module {} of {}", i, modules_.size());
+  return *modules_[i];
 }
 
 Tensor Sequential::forward(const Tensor& x) {

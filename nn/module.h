@@ -8,8 +8,9 @@
 //     void visit(Visitor& visitor) override { visitor("fc1", fc1)("fc2", fc2); }
 //   };
 //
-// visit() names the parts; everything else (parameters(), to(), summary()) walks over it. Nothing is registered, so a
-// module is an ordinary value.
+// visit() names the parts; everything else (parameters(), to(), summary()) walks over it, so a part it leaves out is not
+// trained: look at summary(model). Nothing is registered, and a module is an ordinary value; as handles do, its copies
+// share their tensors.
 #pragma once
 
 #include <cstdint>
@@ -67,8 +68,11 @@ class Module {
   // Says what it is in a summary: "Linear(784, 512, relu)".
   virtual std::string describe() const { return "Module"; }
 
-  // Lists the tensors that are trained, in the order of visit().
+  // Lists the tensors that are trained, in the order of visit(); one that layers share is listed once.
   std::vector<Parameter> parameters();
+
+  // Freezes all parts, or trains them again. (Setting it on a copy of a handle, as parameters() returns, changes the copy.)
+  void set_requires_grad(bool on);
 
   // Moves all tensors. Do so before an optimizer is made: it keeps handles to the parameters it was given.
   void to(Device device);
@@ -105,7 +109,7 @@ class Sequential : public Module {
   void visit(Visitor& visitor) override;
   std::string describe() const override { return "Sequential"; }
   size_t size() const { return modules_.size(); }
-  Module& operator[](size_t i) { return *modules_[i]; }
+  Module& operator[](size_t i);  // throws ArgumentError
 
  private:
   std::vector<std::unique_ptr<Module>> modules_;

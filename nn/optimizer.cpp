@@ -10,7 +10,8 @@ namespace xent {
 namespace {
 
 void require_rate(double rate) {
-  require<ArgumentError>(std::isfinite(rate) && rate >= 0, "optimizer: learning rate {} must be finite and not negative", rate);
+  require<ArgumentError>(std::isfinite(rate) && rate >= 0,
+                         "optimizer: learning rate {} must be finite and not negative", rate);
 }
 
 void require_fraction(const char* what, double value) {
@@ -18,7 +19,8 @@ void require_fraction(const char* what, double value) {
 }
 
 void require_not_negative(const char* what, double value) {
-  require<ArgumentError>(std::isfinite(value) && value >= 0, "optimizer: {} {} must be finite and not negative", what, value);
+  require<ArgumentError>(std::isfinite(value) && value >= 0, "optimizer: {} {} must be finite and not negative", what,
+                         value);
 }
 
 Adam::Options as_adam(const AdamW::Options& options) {
@@ -34,8 +36,8 @@ const Optimizer::Group& Optimizer::append(std::vector<Parameter> parameters, dou
   require<ArgumentError>(!parameters.empty(), "optimizer: no parameters; does the model name its parts in visit()?");
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Parameter& parameter = parameters[i];
-    require<ArgumentError>(parameter.value && parameter.value.requires_grad(), "optimizer: {} is no parameter; make it with parameter()",
-                           parameter.name);
+    require<ArgumentError>(parameter.value && parameter.value.requires_grad(),
+                           "optimizer: {} is no parameter; make it with parameter()", parameter.name);
     bool twice = false;
     for (size_t j = 0; j < i; ++j) twice |= parameters[j].value.id() == parameter.value.id();
     for (const Group& group : groups_)
@@ -58,12 +60,14 @@ void Optimizer::step(const Gradients& gradients) {
   bool any = false;
   for (const Group& group : groups_)
     for (const Parameter& parameter : group.parameters) any |= gradients.contains(parameter.value);
-  require<TapeError>(any, "optimizer: no parameter has a gradient; was the model moved or replaced after the optimizer was made?");
+  require<TapeError>(
+      any, "optimizer: no parameter has a gradient; was the model moved or replaced after the optimizer was made?");
   begin_step();
   for (size_t g = 0; g < groups_.size(); ++g)
     for (size_t i = 0; i < groups_[g].parameters.size(); ++i) {
       const Tensor& parameter = groups_[g].parameters[i].value;
-      if (const Tensor* gradient = gradients.find(parameter)) update(g, i, parameter, *gradient, groups_[g].learning_rate);
+      if (const Tensor* gradient = gradients.find(parameter))
+        update(g, i, parameter, *gradient, groups_[g].learning_rate);
     }
 }
 
@@ -71,13 +75,18 @@ void Optimizer::set_learning_rate(double rate) {
   for (size_t group = 0; group < groups_.size(); ++group) set_learning_rate(group, rate);
 }
 
-void Optimizer::set_learning_rate(size_t group, double rate) {
-  require_outside_step("set_learning_rate", "set it between the calls");
-  require_rate(rate);
-  groups_.at(group).learning_rate.fill(rate);
+const Optimizer::Group& Optimizer::group(size_t index) const {
+  require<ArgumentError>(index < groups_.size(), "optimizer: group {} of {}", index, groups_.size());
+  return groups_[index];
 }
 
-double Optimizer::learning_rate(size_t group) const { return groups_.at(group).learning_rate.item(); }
+void Optimizer::set_learning_rate(size_t index, double rate) {
+  require_outside_step("set_learning_rate", "set it between the calls");
+  require_rate(rate);
+  Tensor(group(index).learning_rate).fill(rate);
+}
+
+double Optimizer::learning_rate(size_t index) const { return group(index).learning_rate.item(); }
 
 // ---- Sgd ----
 
@@ -91,7 +100,8 @@ void Sgd::add_group(std::vector<Parameter> parameters, const Options& options) {
   states_.push_back(std::move(state));
 }
 
-void Sgd::update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient, const Tensor& learning_rate) {
+void Sgd::update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient,
+                 const Tensor& learning_rate) {
   const State& state = states_[group];
   sgd_step(parameter, gradient, state.velocity[index], learning_rate, state.options);
 }
@@ -110,7 +120,8 @@ void Adam::add_group(std::vector<Parameter> parameters, const Options& options) 
   require_fraction("beta2", options.beta2);
   require_not_negative("epsilon", options.epsilon);
   require_not_negative("weight decay", options.weight_decay);
-  State state{.options = {options.beta1, options.beta2, options.epsilon, options.weight_decay, decoupled_}, .m = {}, .v = {}};
+  State state{
+      .options = {options.beta1, options.beta2, options.epsilon, options.weight_decay, decoupled_}, .m = {}, .v = {}};
   for (const Parameter& parameter : append(std::move(parameters), options.learning_rate).parameters) {
     state.m.push_back(zeros_like(parameter.value));
     state.v.push_back(zeros_like(parameter.value));
@@ -120,13 +131,17 @@ void Adam::add_group(std::vector<Parameter> parameters, const Options& options) 
 
 void Adam::begin_step() { advance(step_); }
 
-void Adam::update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient, const Tensor& learning_rate) {
+void Adam::update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient,
+                  const Tensor& learning_rate) {
   const State& state = states_[group];
   adam_step(parameter, gradient, state.m[index], state.v[index], learning_rate, step_, state.options);
 }
 
-AdamW::AdamW(std::vector<Parameter> parameters, const Options& options) : Adam(std::move(parameters), as_adam(options), true) {}
+AdamW::AdamW(std::vector<Parameter> parameters, const Options& options)
+    : Adam(std::move(parameters), as_adam(options), true) {}
 
-void AdamW::add_group(std::vector<Parameter> parameters, const Options& options) { Adam::add_group(std::move(parameters), as_adam(options)); }
+void AdamW::add_group(std::vector<Parameter> parameters, const Options& options) {
+  Adam::add_group(std::move(parameters), as_adam(options));
+}
 
 }  // namespace xent

@@ -22,7 +22,8 @@ class Optimizer {
   Optimizer(const Optimizer&) = delete;  // two of them would share their moments
   Optimizer& operator=(const Optimizer&) = delete;
 
-  // Updates every parameter that has a gradient. Throws TapeError if none has: the model was moved or replaced since.
+  // Updates every parameter that has a gradient: one that the loss does not depend on stays as it is, and so does a
+  // layer that visit() does not name or that was replaced since. Throws TapeError if none has a gradient.
   void step(const Gradients& gradients);
 
   // Sets the learning rate of all groups, or of one. Throws ArgumentError for one that is negative or not finite, and
@@ -32,7 +33,7 @@ class Optimizer {
   double learning_rate(size_t group = 0) const;
 
   size_t groups() const { return groups_.size(); }
-  const std::vector<Parameter>& parameters(size_t group = 0) const { return groups_.at(group).parameters; }
+  const std::vector<Parameter>& parameters(size_t group = 0) const { return this->group(group).parameters; }
 
  protected:
   struct Group {
@@ -41,13 +42,15 @@ class Optimizer {
   };
 
   Optimizer() = default;
+  const Group& group(size_t index) const;  // throws ArgumentError
 
   // Appends a group after checking it. Throws ArgumentError if it is empty, or a parameter is in a group already.
   const Group& append(std::vector<Parameter> parameters, double learning_rate);
   static Tensor zeros_like(const Tensor& parameter);
 
   virtual void begin_step() {}
-  virtual void update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient, const Tensor& learning_rate) = 0;
+  virtual void update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient,
+                      const Tensor& learning_rate) = 0;
 
  private:
   std::vector<Group> groups_;
@@ -70,7 +73,8 @@ class Sgd : public Optimizer {
   void add_group(std::vector<Parameter> parameters, const Options& options);
 
  protected:
-  void update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient, const Tensor& learning_rate) override;
+  void update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient,
+              const Tensor& learning_rate) override;
 
  private:
   struct State {
@@ -101,7 +105,8 @@ class Adam : public Optimizer {
  protected:
   Adam(std::vector<Parameter> parameters, const Options& options, bool decoupled);
   void begin_step() override;
-  void update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient, const Tensor& learning_rate) override;
+  void update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient,
+              const Tensor& learning_rate) override;
 
  private:
   struct State {

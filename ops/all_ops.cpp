@@ -5,6 +5,7 @@ namespace xent {
 namespace {
 
 // Explicit, one line per family, so that a static library drops none.
+// clang-format off
 constexpr const Op* table[] = {
     &fill_op, &copy_op, &accumulate_op,
     &relu_op, &tanh_op, &sigmoid_op, &gelu_op, &exp_op, &log_op, &scale_op, &shift_op,
@@ -17,6 +18,7 @@ constexpr const Op* table[] = {
     &sgd_step_op, &adam_step_op, &advance_op,
     &accumulate_mean_op, &accumulate_correct_op,
 };
+// clang-format on
 
 }  // namespace
 

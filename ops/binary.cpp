@@ -27,33 +27,69 @@ constexpr int64_t grain = 1 << 15;  // elements per chunk
 struct Add {
   static constexpr const char* name = "add";
   static constexpr Mask reads = nothing;
-  template <class T> static T f(T a, T b) { return a + b; }
-  template <class T> static T da(T dy, T, T) { return dy; }
-  template <class T> static T db(T dy, T, T) { return dy; }
+  template <class T>
+  static T f(T a, T b) {
+    return a + b;
+  }
+  template <class T>
+  static T da(T dy, T, T) {
+    return dy;
+  }
+  template <class T>
+  static T db(T dy, T, T) {
+    return dy;
+  }
 };
 
 struct Sub {
   static constexpr const char* name = "sub";
   static constexpr Mask reads = nothing;
-  template <class T> static T f(T a, T b) { return a - b; }
-  template <class T> static T da(T dy, T, T) { return dy; }
-  template <class T> static T db(T dy, T, T) { return -dy; }
+  template <class T>
+  static T f(T a, T b) {
+    return a - b;
+  }
+  template <class T>
+  static T da(T dy, T, T) {
+    return dy;
+  }
+  template <class T>
+  static T db(T dy, T, T) {
+    return -dy;
+  }
 };
 
 struct Mul {
   static constexpr const char* name = "mul";
   static constexpr Mask reads = everything;
-  template <class T> static T f(T a, T b) { return a * b; }
-  template <class T> static T da(T dy, T, T b) { return dy * b; }
-  template <class T> static T db(T dy, T a, T) { return dy * a; }
+  template <class T>
+  static T f(T a, T b) {
+    return a * b;
+  }
+  template <class T>
+  static T da(T dy, T, T b) {
+    return dy * b;
+  }
+  template <class T>
+  static T db(T dy, T a, T) {
+    return dy * a;
+  }
 };
 
 struct Div {
   static constexpr const char* name = "div";
   static constexpr Mask reads = everything;
-  template <class T> static T f(T a, T b) { return a / b; }
-  template <class T> static T da(T dy, T, T b) { return dy / b; }
-  template <class T> static T db(T dy, T a, T b) { return -dy * (a / b) / b; }  // b b would overflow early
+  template <class T>
+  static T f(T a, T b) {
+    return a / b;
+  }
+  template <class T>
+  static T da(T dy, T, T b) {
+    return dy / b;
+  }
+  template <class T>
+  static T db(T dy, T a, T b) {
+    return -dy * (a / b) / b;
+  }  // b b would overflow early
 };
 
 template <class F>
@@ -166,6 +202,7 @@ constexpr Op binary(const char* formula, Samples (*samples)(DType)) {
   return {
       .name = F::name,
       .formula = formula,
+      .inputs = 2,
       .infer = infer<F>,
       .forward = {cpu::binary<F>, ON_CUDA(binary<F>)},
       .backward = {cpu::binary_grad<F>, ON_CUDA(binary_grad<F>), grad_workspace},

@@ -22,9 +22,7 @@ struct CastAttrs {
   bool operator==(const CastAttrs&) const = default;
 };
 
-Specs infer_cast(std::span<const Spec> in, const Attrs& attrs) {
-  return {{in[0].shape, attrs.as<CastAttrs>().dtype}};
-}
+Specs infer_cast(std::span<const Spec> in, const Attrs& attrs) { return {{in[0].shape, attrs.as<CastAttrs>().dtype}}; }
 
 }  // namespace
 

@@ -16,8 +16,8 @@ inline void require_computable(const char* op, const Spec& input) {
 inline int resolve_axis(const char* op, const Tensor& x, int64_t axis) {
   require<ArgumentError>(static_cast<bool>(x), "{}: the input is an empty tensor handle", op);
   const Shape& shape = x.shape();
-  require<ShapeError>(axis >= -shape.rank() && axis < shape.rank(),
-                      "{}: axis {} is not in [{}, {}) of shape {}", op, axis, -shape.rank(), shape.rank(), shape);
+  require<ShapeError>(axis >= -shape.rank() && axis < shape.rank(), "{}: axis {} is not in [{}, {}) of shape {}", op,
+                      axis, -shape.rank(), shape.rank(), shape);
   return shape.resolve(axis);
 }
 

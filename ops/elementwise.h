@@ -14,30 +14,48 @@
 
 namespace xent::scalar {
 
+// clang-format off: a function and its derivative stand under each other
+
 enum class Reads { neither, input, output };
 
 struct Relu {
   static constexpr const char* name = "relu";
   static constexpr Reads reads = Reads::output;
-  template <class T> XENT_HOST_DEVICE T f(T x) const { return x <= 0 ? T(0) : x; }  // unlike x > 0 ? x : 0, keeps NaN
-  template <class T> XENT_HOST_DEVICE T df(T y) const { return y <= 0 ? T(0) : T(1); }
+  template <class T>
+  XENT_HOST_DEVICE T f(T x) const {
+    return x <= 0 ? T(0) : x;
+  }  // unlike x > 0 ? x : 0, keeps NaN
+  template <class T>
+  XENT_HOST_DEVICE T df(T y) const {
+    return y <= 0 ? T(0) : T(1);
+  }
 };
 
 struct Tanh {
   static constexpr const char* name = "tanh";
   static constexpr Reads reads = Reads::output;
-  template <class T> XENT_HOST_DEVICE T f(T x) const { return std::tanh(x); }
-  template <class T> XENT_HOST_DEVICE T df(T y) const { return (1 - y) * (1 + y); }  // 1 - y y would cancel near 1
+  template <class T>
+  XENT_HOST_DEVICE T f(T x) const {
+    return std::tanh(x);
+  }
+  template <class T>
+  XENT_HOST_DEVICE T df(T y) const {
+    return (1 - y) * (1 + y);
+  }  // 1 - y y would cancel near 1
 };
 
 struct Sigmoid {
   static constexpr const char* name = "sigmoid";
   static constexpr Reads reads = Reads::output;
-  template <class T> XENT_HOST_DEVICE T f(T x) const {
+  template <class T>
+  XENT_HOST_DEVICE T f(T x) const {
     const T e = std::exp(-std::abs(x));  // at most 1, so nothing overflows
     return (x < 0 ? e : T(1)) / (1 + e);
   }
-  template <class T> XENT_HOST_DEVICE T df(T y) const { return y * (1 - y); }
+  template <class T>
+  XENT_HOST_DEVICE T df(T y) const {
+    return y * (1 - y);
+  }
 };
 
 struct Gelu {
@@ -45,14 +63,17 @@ struct Gelu {
   static constexpr Reads reads = Reads::input;
 
   // The normal distribution function. Written with erfc: 1 + erf cancels for x far below 0.
-  template <class T> XENT_HOST_DEVICE static T phi(T x) {
+  template <class T>
+  XENT_HOST_DEVICE static T phi(T x) {
     return T(0.5) * std::erfc(-x * static_cast<T>(std::numbers::sqrt2 / 2));
   }
-  template <class T> XENT_HOST_DEVICE T f(T x) const {
+  template <class T>
+  XENT_HOST_DEVICE T f(T x) const {
     const T p = phi(x);
     return p == 0 ? T(0) : x * p;  // the limit at -infinity, where x p is NaN
   }
-  template <class T> XENT_HOST_DEVICE T df(T x) const {
+  template <class T>
+  XENT_HOST_DEVICE T df(T x) const {
     const T density = std::exp(T(-0.5) * x * x) * static_cast<T>(std::numbers::inv_sqrtpi / std::numbers::sqrt2);
     return phi(x) + (density == 0 ? T(0) : x * density);
   }
@@ -61,15 +82,27 @@ struct Gelu {
 struct Exp {
   static constexpr const char* name = "exp";
   static constexpr Reads reads = Reads::output;
-  template <class T> XENT_HOST_DEVICE T f(T x) const { return std::exp(x); }
-  template <class T> XENT_HOST_DEVICE T df(T y) const { return y; }
+  template <class T>
+  XENT_HOST_DEVICE T f(T x) const {
+    return std::exp(x);
+  }
+  template <class T>
+  XENT_HOST_DEVICE T df(T y) const {
+    return y;
+  }
 };
 
 struct Log {
   static constexpr const char* name = "log";
   static constexpr Reads reads = Reads::input;
-  template <class T> XENT_HOST_DEVICE T f(T x) const { return std::log(x); }
-  template <class T> XENT_HOST_DEVICE T df(T x) const { return 1 / x; }
+  template <class T>
+  XENT_HOST_DEVICE T f(T x) const {
+    return std::log(x);
+  }
+  template <class T>
+  XENT_HOST_DEVICE T df(T x) const {
+    return 1 / x;
+  }
 };
 
 // The two below carry their number with them, as the op's attributes.
@@ -78,8 +111,14 @@ struct Scale {
   static constexpr const char* name = "scale";
   static constexpr Reads reads = Reads::neither;
   double factor;
-  template <class T> XENT_HOST_DEVICE T f(T x) const { return static_cast<T>(factor) * x; }
-  template <class T> XENT_HOST_DEVICE T df(T) const { return static_cast<T>(factor); }
+  template <class T>
+  XENT_HOST_DEVICE T f(T x) const {
+    return static_cast<T>(factor) * x;
+  }
+  template <class T>
+  XENT_HOST_DEVICE T df(T) const {
+    return static_cast<T>(factor);
+  }
   bool operator==(const Scale&) const = default;
 };
 
@@ -87,9 +126,17 @@ struct Shift {
   static constexpr const char* name = "shift";
   static constexpr Reads reads = Reads::neither;
   double term;
-  template <class T> XENT_HOST_DEVICE T f(T x) const { return x + static_cast<T>(term); }
-  template <class T> XENT_HOST_DEVICE T df(T) const { return T(1); }
+  template <class T>
+  XENT_HOST_DEVICE T f(T x) const {
+    return x + static_cast<T>(term);
+  }
+  template <class T>
+  XENT_HOST_DEVICE T df(T) const {
+    return T(1);
+  }
   bool operator==(const Shift&) const = default;
 };
+
+// clang-format on
 
 }  // namespace xent::scalar

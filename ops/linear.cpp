@@ -26,17 +26,23 @@ struct LinearAttrs {
   bool operator==(const LinearAttrs&) const = default;
 };
 
-Specs infer_linear(std::span<const Spec> in, const Attrs&) {
+Specs infer_linear(std::span<const Spec> in, const Attrs& attrs) {
   const Spec &x = in[0], &weight = in[1], &bias = in[2];
+  const Activation activation = attrs.as<LinearAttrs>().activation;
+  require<ArgumentError>(activation >= Activation::none && activation <= Activation::sigmoid,
+                         "linear: activation {} is none of none, relu, tanh, sigmoid", static_cast<int>(activation));
   require<ShapeError>(x.shape.rank() >= 1 && x.shape.rank() <= Shape::max_rank && weight.shape.rank() == 2,
                       "linear: input {} and weight {}: expected [..., in] and [in, out]", x.shape, weight.shape);
-  require<ShapeError>(x.shape[-1] == weight.shape[0], "linear: input {} does not fit weight {}: its last extent must be {}", x.shape,
-                      weight.shape, weight.shape[0]);
-  require<ShapeError>(!bias || bias.shape == Shape{weight.shape[1]}, "linear: bias {} must be [{}], one per column of weight {}",
-                      bias.shape, weight.shape[1], weight.shape);
-  require<DTypeError>((x.dtype == DType::f32 || x.dtype == DType::f64) && weight.dtype == x.dtype && (!bias || bias.dtype == x.dtype),
-                      "linear: input {}, weight {}, bias {}: all must be f32, or all f64; cast them", x.dtype, weight.dtype,
-                      bias ? name(bias.dtype) : "absent");
+  require<ShapeError>(x.shape[-1] == weight.shape[0],
+                      "linear: input {} does not fit weight {}: its last extent must be {}", x.shape, weight.shape,
+                      weight.shape[0]);
+  require<ShapeError>(!bias || bias.shape == Shape{weight.shape[1]},
+                      "linear: bias {} must be [{}], one per column of weight {}", bias.shape, weight.shape[1],
+                      weight.shape);
+  require<DTypeError>(
+      (x.dtype == DType::f32 || x.dtype == DType::f64) && weight.dtype == x.dtype && (!bias || bias.dtype == x.dtype),
+      "linear: input {}, weight {}, bias {}: all must be f32, or all f64; cast them", x.dtype, weight.dtype,
+      bias ? name(bias.dtype) : "absent");
   std::array<int64_t, Shape::max_rank> extents{};
   std::ranges::copy(x.shape, extents.begin());
   const auto rank = static_cast<size_t>(x.shape.rank());
@@ -75,7 +81,8 @@ void sum_rows(const T* z, int64_t rows, int64_t columns, float beta, T* sums) {
                    for (int64_t r = 0; r < rows; ++r)
                      for (int64_t i = 0; i < width; ++i) total[static_cast<size_t>(i)] += z[r * columns + first + i];
                    for (int64_t i = 0; i < width; ++i)
-                     sums[first + i] = static_cast<T>(total[static_cast<size_t>(i)] + (beta == 0 ? 0 : sums[first + i]));
+                     sums[first + i] =
+                         static_cast<T>(total[static_cast<size_t>(i)] + (beta == 0 ? 0 : sums[first + i]));
                  }
                });
 }
@@ -109,9 +116,11 @@ Samples linear_samples(DType dtype) {
   for (const Activation activation : {Activation::none, Activation::relu, Activation::tanh, Activation::sigmoid})
     samples.push_back({{normal_sample({5, 7}, dtype, 1), normal_sample({7, 3}, dtype, 2), normal_sample({3}, dtype, 3)},
                        LinearAttrs{activation}});
-  samples.push_back({{normal_sample({2, 3, 7}, dtype, 4), normal_sample({7, 5}, dtype, 5), {}}, LinearAttrs{Activation::tanh}});
-  samples.push_back({{normal_sample({70, 130}, dtype, 6), normal_sample({130, 150}, dtype, 7), normal_sample({150}, dtype, 8)},
-                     LinearAttrs{Activation::sigmoid}});  // several blocks
+  samples.push_back(
+      {{normal_sample({2, 3, 7}, dtype, 4), normal_sample({7, 5}, dtype, 5), {}}, LinearAttrs{Activation::tanh}});
+  samples.push_back(
+      {{normal_sample({70, 130}, dtype, 6), normal_sample({130, 150}, dtype, 7), normal_sample({150}, dtype, 8)},
+       LinearAttrs{Activation::sigmoid}});  // several blocks
   return samples;
 }
 
@@ -120,6 +129,7 @@ Samples linear_samples(DType dtype) {
 constinit const Op linear_op = {
     .name = "linear",
     .formula = "y = f(x w + b), f one of none, relu, tanh, sigmoid",
+    .inputs = 3,
     .infer = infer_linear,
     .forward = {cpu::linear, ON_CUDA(linear)},
     .backward = {cpu::linear_grad, ON_CUDA(linear_grad), linear_grad_workspace},

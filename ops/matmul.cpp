@@ -44,7 +44,8 @@ void matmul(const Call& call) {
   const Slice& c = call.out[0];
   const int64_t k = call.in[0].shape[a_transposed ? 0 : 1];
   dispatch_compute(c.dtype, [&]<class T>() {
-    gemm<T>({c.shape[0], c.shape[1], k, a_transposed, b_transposed}, call.in[0].as<T>(), call.in[1].as<T>(), 0, c.as<T>());
+    gemm<T>({c.shape[0], c.shape[1], k, a_transposed, b_transposed}, call.in[0].as<T>(), call.in[1].as<T>(), 0,
+            c.as<T>());
   });
 }
 
@@ -76,7 +77,8 @@ Samples matmul_samples(DType dtype) {
       samples.push_back({{normal_sample(transpose_a ? Shape{7, 5} : Shape{5, 7}, dtype, 1),
                           normal_sample(transpose_b ? Shape{3, 7} : Shape{7, 3}, dtype, 2)},
                          MatmulAttrs{transpose_a, transpose_b}});
-  samples.push_back({{normal_sample({70, 300}, dtype, 3), normal_sample({300, 150}, dtype, 4)}, MatmulAttrs{}});  // several blocks
+  samples.push_back(
+      {{normal_sample({70, 300}, dtype, 3), normal_sample({300, 150}, dtype, 4)}, MatmulAttrs{}});  // several blocks
   samples.push_back({{normal_sample({1, 1}, dtype, 5), normal_sample({1, 1}, dtype, 6)}, MatmulAttrs{}});
   return samples;
 }
@@ -86,6 +88,7 @@ Samples matmul_samples(DType dtype) {
 constinit const Op matmul_op = {
     .name = "matmul",
     .formula = "c[i,j] = sum_k a[i,k] b[k,j]",
+    .inputs = 2,
     .infer = infer_matmul,
     .forward = {cpu::matmul, ON_CUDA(matmul)},
     .backward = {cpu::matmul_grad, ON_CUDA(matmul_grad)},

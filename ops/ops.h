@@ -17,12 +17,12 @@ namespace xent {
 
 // ---- elementwise.cpp: any shape ----
 
-Tensor relu(const Tensor& x);     // max(x, 0)
+Tensor relu(const Tensor& x);  // max(x, 0)
 Tensor tanh(const Tensor& x);
 Tensor sigmoid(const Tensor& x);  // 1 / (1 + exp(-x))
 Tensor gelu(const Tensor& x);     // x times the normal distribution function of x, by erf
 Tensor exp(const Tensor& x);
-Tensor log(const Tensor& x);      // NaN below 0, -inf at 0
+Tensor log(const Tensor& x);                   // NaN below 0, -inf at 0
 Tensor scale(const Tensor& x, double factor);  // factor * x; the factor is frozen in a Step
 Tensor shift(const Tensor& x, double term);    // x + term
 
@@ -43,10 +43,11 @@ inline Tensor operator-(const Tensor& a) { return scale(a, -1); }
 inline Tensor operator+(const Tensor& a, double b) { return shift(a, b); }
 inline Tensor operator-(const Tensor& a, double b) { return shift(a, -b); }
 inline Tensor operator*(const Tensor& a, double b) { return scale(a, b); }
-inline Tensor operator/(const Tensor& a, double b) { return scale(a, 1 / b); }
+inline Tensor operator/(const Tensor& a, double b) { return div(a, Tensor::scalar(b, a.dtype(), a.device())); }
 inline Tensor operator+(double a, const Tensor& b) { return shift(b, a); }
 inline Tensor operator-(double a, const Tensor& b) { return shift(scale(b, -1), a); }
 inline Tensor operator*(double a, const Tensor& b) { return scale(b, a); }
+inline Tensor operator/(double a, const Tensor& b) { return div(Tensor::scalar(a, b.dtype(), b.device()), b); }
 
 // ---- matmul.cpp, linear.cpp ----
 
@@ -82,14 +83,14 @@ Tensor argmax(const Tensor& x, int64_t axis = -1);
 
 // ---- reshape.cpp: views, they share the bytes of x ----
 
-Tensor reshape(const Tensor& x, const Shape& shape);              // as many elements
-Tensor flatten(const Tensor& x, int64_t first_axis = 1);          // [64, 28, 28, 1] -> [64, 784]
-Tensor slice_rows(const Tensor& x, int64_t begin, int64_t end);   // rows [begin, end) of the first axis
+Tensor reshape(const Tensor& x, const Shape& shape);             // as many elements
+Tensor flatten(const Tensor& x, int64_t first_axis = 1);         // [64, 28, 28, 1] -> [64, 784]
+Tensor slice_rows(const Tensor& x, int64_t begin, int64_t end);  // rows [begin, end) of the first axis
 
 // ---- cast.cpp: between all dtypes ----
 
 // Converts the elements. Floats are rounded to nearest, ties to even; to an integer, fractions are cut off, NaN becomes
-// 0 and what is out of range the nearest integer. Differentiable between f32 and f64.
+// 0 and what is out of range the nearest integer. Differentiable between floating types.
 Tensor cast(const Tensor& x, DType dtype);
 
 // ---- softmax.cpp: along one axis, the last one by default ----
@@ -118,7 +119,8 @@ struct SgdOptions {
 };
 
 // x -= learning_rate * step, as torch.optim.SGD computes it. velocity may be empty if momentum is 0; it starts as 0.
-void sgd_step(Tensor x, const Tensor& gradient, Tensor velocity, const Tensor& learning_rate, const SgdOptions& options = {});
+void sgd_step(Tensor x, const Tensor& gradient, Tensor velocity, const Tensor& learning_rate,
+              const SgdOptions& options = {});
 
 struct AdamOptions {
   double beta1 = 0.9;
@@ -138,7 +140,8 @@ void advance(Tensor counter, int64_t by = 1);
 
 // ---- metrics.cpp: accumulate on the device, f64 [2] = {total, count}, read once per epoch ----
 
-void accumulate_mean(Tensor state, const Tensor& value, int64_t count);                       // total += count * value
-void accumulate_correct(Tensor state, const Tensor& logits, const Tensor& labels);  // rows whose argmax is the label
+void accumulate_mean(Tensor state, const Tensor& value, int64_t count);  // total += count * value
+// Counts rows whose argmax is the label; a row with a NaN is wrong. Throws LabelError as the loss does.
+void accumulate_correct(Tensor state, const Tensor& logits, const Tensor& labels);
 
 }  // namespace xent

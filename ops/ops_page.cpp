@@ -23,7 +23,8 @@ Example example_of(const Op& op) {
   Example example;
   if (!op.samples) return example;
   const Sample sample = op.samples(DType::f32)[0];
-  for (const Tensor& input : sample.inputs) example.in.push_back({input.shape(), input.dtype(), static_cast<bool>(input)});
+  for (const Tensor& input : sample.inputs)
+    example.in.push_back({input.shape(), input.dtype(), static_cast<bool>(input)});
   example.out = op.infer({example.in.data(), example.in.size()}, sample.attrs);
   return example;
 }
@@ -66,9 +67,12 @@ std::string cell(std::string_view formula) {
 std::string ops_page() {
   std::string page =
       "# Ops\n\n"
-      "Printed from the op table; `XENT_UPDATE_DOCS=1 tests/run -R docs` prints it anew. The functions, with what they take and\n"
-      "throw, are in `ops/ops.h`. *Gradient*: by a kernel, as a view of the same bytes, or none. *Kept*: the inputs and outputs,\n"
-      "counted from 0, that backward reads; the tape drops the bytes of the others. *Updates*: the inputs written in place.\n\n"
+      "Printed from the op table; `XENT_UPDATE_DOCS=1 tests/run -R docs` prints it anew. The functions, with what they "
+      "take and\n"
+      "throw, are in `ops/ops.h`. *Gradient*: by a kernel, as a view of the same bytes, or none. *Kept*: the inputs "
+      "and outputs,\n"
+      "counted from 0, that backward reads; the tape drops the bytes of the others. *Updates*: the inputs written in "
+      "place.\n\n"
       "| op | formula | example | gradient | kept | updates |\n| --- | --- | --- | --- | --- | --- |\n";
   for (const Op* op : all_ops()) {
     if (!op->samples) continue;  // the engine's own: no user calls them

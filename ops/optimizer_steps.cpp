@@ -42,21 +42,24 @@ struct AdvanceAttrs {
 
 // The first `count` inputs are the parameter, its gradient and its state: all alike.
 void require_alike(const char* op, std::span<const Spec> in, size_t count) {
-  require<DTypeError>(in[0].dtype == DType::f32 || in[0].dtype == DType::f64, "{}: parameters are {}; use f32 or f64", op, in[0].dtype);
+  require<DTypeError>(in[0].dtype == DType::f32 || in[0].dtype == DType::f64, "{}: parameters are {}; use f32 or f64",
+                      op, in[0].dtype);
   for (size_t i = 1; i < count; ++i)
     require<ShapeError>(!in[i] || (in[i].shape == in[0].shape && in[i].dtype == in[0].dtype),
-                        "{}: gradient or state of {} {} for a parameter of {} {}", op, in[i].dtype, in[i].shape, in[0].dtype, in[0].shape);
+                        "{}: gradient or state of {} {} for a parameter of {} {}", op, in[i].dtype, in[i].shape,
+                        in[0].dtype, in[0].shape);
 }
 
 void require_scalar(const char* op, const char* what, const Spec& spec, DType dtype) {
-  require<ShapeError>(spec.shape == Shape{} && spec.dtype == dtype, "{}: {} is {} {}; it must be a scalar of {}", op, what, spec.dtype,
-                      spec.shape, dtype);
+  require<ShapeError>(spec.shape == Shape{} && spec.dtype == dtype, "{}: {} is {} {}; it must be a scalar of {}", op,
+                      what, spec.dtype, spec.shape, dtype);
 }
 
 Specs infer_sgd(std::span<const Spec> in, const Attrs& attrs) {
   require_alike("sgd_step", in, 3);
   require_scalar("sgd_step", "the learning rate", in[3], DType::f32);
-  require<ArgumentError>(in[2] || attrs.as<SgdAttrs>().momentum == 0, "sgd_step: momentum {} needs a velocity", attrs.as<SgdAttrs>().momentum);
+  require<ArgumentError>(in[2] || attrs.as<SgdAttrs>().momentum == 0, "sgd_step: momentum {} needs a velocity",
+                         attrs.as<SgdAttrs>().momentum);
   return {};
 }
 
@@ -107,7 +110,8 @@ void adam_step(const Call& call) {
     T* v = call.in[3].as<T>();
     const double rate = static_cast<double>(*call.in[4].as<float>());
     const auto steps = static_cast<double>(*call.in[5].as<int64_t>());
-    const T beta1 = static_cast<T>(options.beta1), beta2 = static_cast<T>(options.beta2), epsilon = static_cast<T>(options.epsilon);
+    const T beta1 = static_cast<T>(options.beta1), beta2 = static_cast<T>(options.beta2),
+            epsilon = static_cast<T>(options.epsilon);
     const T rest1 = static_cast<T>(1 - options.beta1), rest2 = static_cast<T>(1 - options.beta2);
     const T size = static_cast<T>(rate / (1 - std::pow(options.beta1, steps)));
     const T correction = static_cast<T>(1 / std::sqrt(1 - std::pow(options.beta2, steps)));
@@ -126,7 +130,8 @@ void adam_step(const Call& call) {
 
 void advance(const Call& call) {
   int64_t& counter = *call.in[0].as<int64_t>();
-  counter = static_cast<int64_t>(static_cast<uint64_t>(counter) + static_cast<uint64_t>(call.attrs.as<AdvanceAttrs>().by));
+  counter =
+      static_cast<int64_t>(static_cast<uint64_t>(counter) + static_cast<uint64_t>(call.attrs.as<AdvanceAttrs>().by));
 }
 
 }  // namespace cpu
@@ -144,8 +149,10 @@ Samples sgd_samples(DType dtype) {
 Samples adam_samples(DType dtype) {
   const Tensor rate = Tensor::scalar(0.1), steps = Tensor::full({}, 3, DType::i64);
   const auto state = [&](uint64_t seed) { return normal_sample({33}, dtype, seed); };
-  return {{{state(1), state(2), state(3), positive_sample({33}, dtype, 4), rate, steps}, AdamAttrs{0.9, 0.999, 1e-8, 0.01, false}},
-          {{state(5), state(6), state(7), positive_sample({33}, dtype, 8), rate, steps}, AdamAttrs{0.9, 0.99, 1e-6, 0.01, true}}};
+  return {{{state(1), state(2), state(3), positive_sample({33}, dtype, 4), rate, steps},
+           AdamAttrs{0.9, 0.999, 1e-8, 0.01, false}},
+          {{state(5), state(6), state(7), positive_sample({33}, dtype, 8), rate, steps},
+           AdamAttrs{0.9, 0.99, 1e-6, 0.01, true}}};
 }
 
 Samples advance_samples(DType) { return {{{Tensor::full({}, 41, DType::i64)}, AdvanceAttrs{1}}}; }
@@ -155,6 +162,7 @@ Samples advance_samples(DType) { return {{{Tensor::full({}, 41, DType::i64)}, Ad
 constinit const Op sgd_step_op = {
     .name = "sgd_step",
     .formula = "v = momentum v + g + decay x;  x -= lr v",
+    .inputs = 4,
     .infer = infer_sgd,
     .forward = {cpu::sgd_step, ON_CUDA(sgd_step)},
     .optional = 0b100,
@@ -165,6 +173,7 @@ constinit const Op sgd_step_op = {
 constinit const Op adam_step_op = {
     .name = "adam_step",
     .formula = "x -= lr m' / (sqrt(v') + epsilon), m' and v' the corrected moments",
+    .inputs = 6,
     .infer = infer_adam,
     .forward = {cpu::adam_step, ON_CUDA(adam_step)},
     .updates = 0b001101,
@@ -180,8 +189,10 @@ constinit const Op advance_op = {
     .samples = advance_samples,
 };
 
-void sgd_step(Tensor x, const Tensor& gradient, Tensor velocity, const Tensor& learning_rate, const SgdOptions& options) {
-  apply(sgd_step_op, {x, gradient, velocity, learning_rate}, SgdAttrs{options.momentum, options.weight_decay, options.nesterov});
+void sgd_step(Tensor x, const Tensor& gradient, Tensor velocity, const Tensor& learning_rate,
+              const SgdOptions& options) {
+  apply(sgd_step_op, {x, gradient, velocity, learning_rate},
+        SgdAttrs{options.momentum, options.weight_decay, options.nesterov});
 }
 
 void adam_step(Tensor x, const Tensor& gradient, Tensor m, Tensor v, const Tensor& learning_rate, const Tensor& step,

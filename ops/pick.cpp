@@ -20,7 +20,8 @@ Specs infer_pick(std::span<const Spec> in, const Attrs&) {
   require<ShapeError>(x.shape.rank() >= 1, "pick: input {} must have an axis to pick along", x.shape);
   const Shape rows(std::span<const int64_t>(x.shape.begin(), static_cast<size_t>(x.shape.rank() - 1)));
   require<ShapeError>(index.shape == rows, "pick: index {} must be {}, one per row of {}", index.shape, rows, x.shape);
-  require<DTypeError>(x.dtype == DType::f32 || x.dtype == DType::f64, "pick: takes f32 and f64, not {}; cast first", x.dtype);
+  require<DTypeError>(x.dtype == DType::f32 || x.dtype == DType::f64, "pick: takes f32 and f64, not {}; cast first",
+                      x.dtype);
   require<DTypeError>(index.dtype == DType::u8 || index.dtype == DType::i32 || index.dtype == DType::i64,
                       "pick: index must be u8, i32 or i64, not {}", index.dtype);
   return {{rows, x.dtype}};
@@ -33,7 +34,8 @@ namespace cpu {
 // Calls body<T, L>() with the types of x and of the index.
 template <class Body>
 void with_types(const Slice& x, const Slice& index, Body&& body) {
-  dispatch_compute(x.dtype, [&]<class T>() { dispatch_index(index.dtype, [&]<class L>() { body.template operator()<T, L>(); }); });
+  dispatch_compute(
+      x.dtype, [&]<class T>() { dispatch_index(index.dtype, [&]<class L>() { body.template operator()<T, L>(); }); });
 }
 
 void pick(const Call& call) {
@@ -42,7 +44,8 @@ void pick(const Call& call) {
   check_labels("pick", index, classes);
   with_types(x, index, [&]<class T, class L>() {
     T* y = call.out[0].as<T>();
-    for (int64_t r = 0; r < index.shape.elements(); ++r) y[r] = x.as<T>()[r * classes + static_cast<int64_t>(index.as<L>()[r])];
+    for (int64_t r = 0; r < index.shape.elements(); ++r)
+      y[r] = x.as<T>()[r * classes + static_cast<int64_t>(index.as<L>()[r])];
   });
 }
 
@@ -50,11 +53,12 @@ void pick_grad(const Call& call) {
   const Slice &dx = call.grad_in[0], &index = call.in[1];
   const int64_t classes = dx.shape[-1];
   with_types(dx, index, [&]<class T, class L>() {
-    parallel_for(index.shape.elements(), std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(classes, 1)), [&](int64_t begin, int64_t end) {
-      std::fill(dx.as<T>() + begin * classes, dx.as<T>() + end * classes, T(0));
-      for (int64_t r = begin; r < end; ++r)
-        dx.as<T>()[r * classes + static_cast<int64_t>(index.as<L>()[r])] = call.grad_out[0].as<T>()[r];
-    });
+    parallel_for(index.shape.elements(), std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(classes, 1)),
+                 [&](int64_t begin, int64_t end) {
+                   std::fill(dx.as<T>() + begin * classes, dx.as<T>() + end * classes, T(0));
+                   for (int64_t r = begin; r < end; ++r)
+                     dx.as<T>()[r * classes + static_cast<int64_t>(index.as<L>()[r])] = call.grad_out[0].as<T>()[r];
+                 });
   });
 }
 
@@ -73,6 +77,7 @@ Samples pick_samples(DType dtype) {
 constinit const Op pick_op = {
     .name = "pick",
     .formula = "y_r = x[r, index_r]",
+    .inputs = 2,
     .infer = infer_pick,
     .forward = {cpu::pick, ON_CUDA(pick)},
     .backward = {cpu::pick_grad, ON_CUDA(pick_grad)},

@@ -146,17 +146,10 @@ Samples reduce_samples(DType dtype) {
   const auto sample = [&](const Shape& shape, Mask axes, bool keep = false) {
     return Sample{{normal_sample(shape, dtype, 1)}, ReduceAttrs{axes, keep}};
   };
-  return {sample({}, everything),
-          sample({7}, 0b1),
-          sample({3, 5}, everything, true),
-          sample({3, 5}, 0b01),
-          sample({3, 5}, 0b10, true),
-          sample({2, 3, 4, 5}, 0b0110),
-          sample({2, 3, 4, 5}, 0b0101),
-          sample({3, 2, 300}, 0b010),
-          sample({2, 3, 1, 5, 2}, 0b10101, true),
-          sample({140, 130}, 0b01),
-          sample({2, 17001}, 0b10)};
+  return {sample({}, everything),       sample({7}, 0b1),           sample({3, 5}, everything, true),
+          sample({3, 5}, 0b01),         sample({3, 5}, 0b10, true), sample({2, 3, 4, 5}, 0b0110),
+          sample({2, 3, 4, 5}, 0b0101), sample({3, 2, 300}, 0b010), sample({2, 3, 1, 5, 2}, 0b10101, true),
+          sample({140, 130}, 0b01),     sample({2, 17001}, 0b10)};
 }
 
 Samples argmax_samples(DType dtype) {

@@ -28,8 +28,8 @@ struct RowsAttrs {
 
 Specs infer_reshape(std::span<const Spec> in, const Attrs& attrs) {
   const Shape &from = in[0].shape, &to = attrs.as<Shape>();
-  require<ShapeError>(from.elements() == to.elements(), "reshape: {} has {} elements, {} has {}", from,
-                      from.elements(), to, to.elements());
+  require<ShapeError>(from.elements() == to.elements(), "reshape: {} has {} elements, {} has {}", from, from.elements(),
+                      to, to.elements());
   return {{to, in[0].dtype}};
 }
 

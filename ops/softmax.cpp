@@ -23,8 +23,8 @@ struct SoftmaxAttrs {
 
 template <const Op* op>
 Specs infer_softmax(std::span<const Spec> in, const Attrs&) {
-  require<DTypeError>(in[0].dtype == DType::f32 || in[0].dtype == DType::f64, "{}: takes f32 and f64, not {}; cast first", op->name,
-                      in[0].dtype);
+  require<DTypeError>(in[0].dtype == DType::f32 || in[0].dtype == DType::f64,
+                      "{}: takes f32 and f64, not {}; cast first", op->name, in[0].dtype);
   return {in[0]};
 }
 
@@ -37,7 +37,9 @@ template <class Body>
 void each_row(const Call& call, const Slice& from, Body&& body) {
   const Rows rows(from.shape, call.attrs.as<SoftmaxAttrs>().axis);
   if (from.shape.elements() == 0) return;
-  dispatch_compute(from.dtype, [&]<class T>() { rows.each([&](int64_t row) { body.template operator()<T>(rows, rows.start(row)); }); });
+  dispatch_compute(from.dtype, [&]<class T>() {
+    rows.each([&](int64_t row) { body.template operator()<T>(rows, rows.start(row)); });
+  });
 }
 
 void softmax(const Call& call) {
@@ -55,8 +57,10 @@ void softmax_grad(const Call& call) {
     const T* dy = call.grad_out[0].as<T>() + start;
     T* dx = call.grad_in[0].as<T>() + start;
     double dot = 0;
-    for (int64_t c = 0; c < rows.classes; ++c) dot += static_cast<double>(dy[c * rows.inner]) * static_cast<double>(y[c * rows.inner]);
-    for (int64_t c = 0; c < rows.classes; ++c) dx[c * rows.inner] = y[c * rows.inner] * (dy[c * rows.inner] - static_cast<T>(dot));
+    for (int64_t c = 0; c < rows.classes; ++c)
+      dot += static_cast<double>(dy[c * rows.inner]) * static_cast<double>(y[c * rows.inner]);
+    for (int64_t c = 0; c < rows.classes; ++c)
+      dx[c * rows.inner] = y[c * rows.inner] * (dy[c * rows.inner] - static_cast<T>(dot));
   });
 }
 
@@ -115,7 +119,11 @@ constinit const Op log_softmax_op = {
     .samples = softmax_samples,
 };
 
-Tensor softmax(const Tensor& x, int64_t axis) { return apply(softmax_op, {x}, SoftmaxAttrs{resolve_axis("softmax", x, axis)})[0]; }
-Tensor log_softmax(const Tensor& x, int64_t axis) { return apply(log_softmax_op, {x}, SoftmaxAttrs{resolve_axis("log_softmax", x, axis)})[0]; }
+Tensor softmax(const Tensor& x, int64_t axis) {
+  return apply(softmax_op, {x}, SoftmaxAttrs{resolve_axis("softmax", x, axis)})[0];
+}
+Tensor log_softmax(const Tensor& x, int64_t axis) {
+  return apply(log_softmax_op, {x}, SoftmaxAttrs{resolve_axis("log_softmax", x, axis)})[0];
+}
 
 }  // namespace xent

@@ -4,10 +4,10 @@
 //   loss = w (log s - (x_y - m))
 //   dx_c = w g (exp(x_c - m - log s) - [c == y])      g: the upstream gradient, divided by the denominator of a mean
 //
-// The fusion saves everything of the logits' size but the gradient itself: forward reads the logits once from memory and
-// keeps (m, log s) per row, backward reads them once and writes once. The pair is kept apart because m + log s loses the
-// digits of log s under a large common offset. Arithmetic is in the logits' type; sums over classes and rows, weights
-// and denominator are in f64, rows in chunks that depend on the shape only.
+// The fusion saves everything of the logits' size but the gradient itself: forward reads the logits once from memory
+// and keeps (m, log s) per row, backward reads them once and writes once. The pair is kept apart because m + log s
+// loses the digits of log s under a large common offset. Arithmetic is in the logits' type; sums over classes and rows,
+// weights and denominator are in f64, rows in chunks that depend on the shape only.
 //
 // Per row: label, ignored?, in range?, weight, and only then the logits. An ignored row is not read.
 #include <xent/ops/softmax_cross_entropy.h>
@@ -44,23 +44,29 @@ Specs infer_loss(std::span<const Spec> in, const Attrs& attrs) {
   const auto& [axis, ignore, reduction] = attrs.as<LossAttrs>();
   const int64_t classes = logits.shape[axis];
 
+  require<DTypeError>(logits.dtype == DType::f32 || logits.dtype == DType::f64,
+                      "{}: logits are {}; use f32 or f64 (the arguments are logits, labels)", op, logits.dtype);
+  const bool one_hot = is_floating(labels.dtype) && labels.shape == logits.shape;
+  require<DTypeError>(labels.dtype == DType::u8 || labels.dtype == DType::i32 || labels.dtype == DType::i64,
+                      "{}: labels are {}; use u8, i32 or i64{}", op, labels.dtype,
+                      one_hot ? ", class indices: argmax(labels) if they are one-hot" : ": cast(labels, DType::i64)");
+
   std::array<int64_t, Shape::max_rank> extents{};
   size_t rank = 0;
   for (int a = 0; a < logits.shape.rank(); ++a)
     if (a != axis) extents[rank++] = logits.shape[a];
   const Shape rows(std::span<const int64_t>(extents.data(), rank));
   const bool squeezable = labels.shape.elements() == rows.elements() && labels.shape.rank() > rows.rank();
-  require<ShapeError>(labels.shape == rows, "{}: labels {} must be {}, one per row of logits {} (classes on axis {}){}", op, labels.shape,
-                      rows, logits.shape, axis, squeezable ? "; reshape them" : "");
+  require<ShapeError>(labels.shape == rows, "{}: labels {} must be {}, one per row of logits {} (classes on axis {}){}",
+                      op, labels.shape, rows, logits.shape, axis, squeezable ? "; reshape them" : "");
   require<ShapeError>(classes > 0, "{}: logits {} have no class", op, logits.shape);
-  require<ShapeError>(!weights || weights.shape == Shape{classes}, "{}: class weights {} must be [{}], one per class", op, weights.shape,
-                      classes);
-  require<DTypeError>(logits.dtype == DType::f32 || logits.dtype == DType::f64, "{}: logits are {}; use f32 or f64", op, logits.dtype);
-  require<DTypeError>(labels.dtype == DType::u8 || labels.dtype == DType::i32 || labels.dtype == DType::i64,
-                      "{}: labels are {}; use u8, i32 or i64", op, labels.dtype);
-  require<DTypeError>(!weights || weights.dtype == logits.dtype, "{}: class weights are {} and logits {}; cast one", op, weights.dtype,
-                      logits.dtype);
-  return {{reduction.kind == Reduction::Kind::none ? rows : Shape{}, logits.dtype}, {Shape{rows.elements(), 2}, logits.dtype}, {{}, DType::f64}};
+  require<ShapeError>(!weights || weights.shape == Shape{classes}, "{}: class weights {} must be [{}], one per class",
+                      op, weights.shape, classes);
+  require<DTypeError>(!weights || weights.dtype == logits.dtype, "{}: class weights are {} and logits {}; cast one", op,
+                      weights.dtype, logits.dtype);
+  return {{reduction.kind == Reduction::Kind::none ? rows : Shape{}, logits.dtype},
+          {Shape{rows.elements(), 2}, logits.dtype},
+          {{}, DType::f64}};
 }
 
 }  // namespace
@@ -77,7 +83,10 @@ struct Loss {
   const T* weights;
 
   explicit Loss(const Call& call)
-      : attrs(call.attrs.as<LossAttrs>()), rows(call.in[0].shape, attrs.axis), logits(call.in[0].as<T>()), labels(call.in[1].as<L>()),
+      : attrs(call.attrs.as<LossAttrs>()),
+        rows(call.in[0].shape, attrs.axis),
+        logits(call.in[0].as<T>()),
+        labels(call.in[1].as<L>()),
         weights(call.in[2].as<T>()) {}
 
   int64_t label(int64_t row) const { return static_cast<int64_t>(labels[row]); }
@@ -88,10 +97,10 @@ struct Loss {
 template <class Body>
 void with_types(const Call& call, Body&& body) {
   const Slice& labels = call.in[1];
-  check_labels("softmax_cross_entropy", labels, call.in[0].shape[call.attrs.as<LossAttrs>().axis], call.attrs.as<LossAttrs>().ignore);
-  dispatch_compute(call.in[0].dtype, [&]<class T>() {
-    dispatch_index(labels.dtype, [&]<class L>() { body(Loss<T, L>(call)); });
-  });
+  check_labels("softmax_cross_entropy", labels, call.in[0].shape[call.attrs.as<LossAttrs>().axis],
+               call.attrs.as<LossAttrs>().ignore);
+  dispatch_compute(call.in[0].dtype,
+                   [&]<class T>() { dispatch_index(labels.dtype, [&]<class L>() { body(Loss<T, L>(call)); }); });
 }
 
 // What a run of rows adds up to.
@@ -151,8 +160,9 @@ void softmax_cross_entropy(const Call& call) {
     if (each) return;
     double value = totals.loss;
     if (reduction.kind == Reduction::Kind::mean) {
-      denominator = reduction.denominator == Reduction::Denominator::rows ? static_cast<double>(loss.rows.count()) : totals.weight;
-      value = denominator != 0                                     ? value / denominator
+      denominator = reduction.denominator == Reduction::Denominator::rows ? static_cast<double>(loss.rows.count())
+                                                                          : totals.weight;
+      value = denominator != 0                                   ? value / denominator
               : reduction.when_zero == Reduction::WhenZero::zero ? 0
                                                                  : std::numeric_limits<double>::quiet_NaN();
     }
@@ -196,9 +206,12 @@ Samples loss_samples(DType dtype) {
   const Tensor weights = positive_sample({7}, dtype, 9);
   return {{{normal_sample({5, 7}, dtype, 1), label_sample({5}, 7, DType::i64, 2), {}}, LossAttrs{1, {}, {}}},
           {{normal_sample({5, 7}, dtype, 3), label_sample({5}, 7, DType::i32, 4), weights}, LossAttrs{1, 3, {}}},
-          {{normal_sample({5, 7}, dtype, 5), label_sample({5}, 7, DType::u8, 6), weights}, LossAttrs{1, {}, reduce(Reduction::Kind::none)}},
-          {{normal_sample({2, 7, 3}, dtype, 7), label_sample({2, 3}, 7, DType::i64, 8), weights}, LossAttrs{1, 0, reduce(Reduction::Kind::sum)}},
-          {{normal_sample({300, 100}, dtype, 10), label_sample({300}, 100, DType::i64, 11), {}}, LossAttrs{1, {}, {}}}};  // several chunks
+          {{normal_sample({5, 7}, dtype, 5), label_sample({5}, 7, DType::u8, 6), weights},
+           LossAttrs{1, {}, reduce(Reduction::Kind::none)}},
+          {{normal_sample({2, 7, 3}, dtype, 7), label_sample({2, 3}, 7, DType::i64, 8), weights},
+           LossAttrs{1, 0, reduce(Reduction::Kind::sum)}},
+          {{normal_sample({300, 100}, dtype, 10), label_sample({300}, 100, DType::i64, 11), {}},
+           LossAttrs{1, {}, {}}}};  // several chunks
 }
 
 }  // namespace
@@ -206,6 +219,7 @@ Samples loss_samples(DType dtype) {
 constinit const Op softmax_cross_entropy_op = {
     .name = "softmax_cross_entropy",
     .formula = "loss_r = w[y_r] (log sum_c exp(x[r,c]) - x[r,y_r]), reduced",
+    .inputs = 3,
     .infer = infer_loss,
     .forward = {cpu::softmax_cross_entropy, ON_CUDA(softmax_cross_entropy)},
     .backward = {cpu::softmax_cross_entropy_grad, ON_CUDA(softmax_cross_entropy_grad)},
@@ -218,7 +232,8 @@ constinit const Op softmax_cross_entropy_op = {
 
 Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const SoftmaxCrossEntropyOptions& options) {
   require<ShapeError>(logits.rank() > 0, "softmax_cross_entropy: logits {} have no class axis", logits.shape());
-  const LossAttrs attrs{resolve_axis("softmax_cross_entropy", logits, options.axis), options.target.ignore, options.reduction};
+  const LossAttrs attrs{resolve_axis("softmax_cross_entropy", logits, options.axis), options.target.ignore,
+                        options.reduction};
   return apply(softmax_cross_entropy_op, {logits, labels, options.weights.classes}, attrs)[0];
 }
 

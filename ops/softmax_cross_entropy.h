@@ -55,6 +55,7 @@ struct SoftmaxCrossEntropyOptions {
 // nothing is kept but the logits: per row a pair (m, log s), m the largest logit and s the sum of exp(x - m).
 // Throws ShapeError, DTypeError, and LabelError naming row, label and number of classes for a label outside
 // [0, classes), before anything is written. A batch of no rows is legal: sum 0, mean as when_zero says.
-Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const SoftmaxCrossEntropyOptions& options = {});
+Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels,
+                             const SoftmaxCrossEntropyOptions& options = {});
 
 }  // namespace xent

@@ -43,7 +43,8 @@ TEST_CASE("every file that a page names is there") {
     const std::string text = read(page);
     CHECK(!text.empty());
     CAPTURE(page.string());
-    for (std::sregex_iterator at(text.begin(), text.end(), name), end; at != end; ++at) CHECK_MESSAGE(fs::exists(root / (*at)[1].str()), (*at)[1].str());
+    for (std::sregex_iterator at(text.begin(), text.end(), name), end; at != end; ++at)
+      CHECK_MESSAGE(fs::exists(root / (*at)[1].str()), (*at)[1].str());
     for (std::sregex_iterator at(text.begin(), text.end(), link), end; at != end; ++at)
       CHECK_MESSAGE(fs::exists(page.parent_path() / (*at)[1].str()), (*at)[1].str());
   }
@@ -65,7 +66,9 @@ TEST_CASE("no public header includes fmt, Eigen, zlib, json or <filesystem>; cor
     for (const auto& entry : fs::directory_iterator(root / folder)) {
       const std::string file = entry.path().filename();
       const bool is_private = file == "require.h" || file == "check.h";  // included by sources only
-      if (entry.path().extension() == ".h" && !is_private) CHECK_MESSAGE(!std::regex_search(read(entry.path()), heavy), file);
-      if (std::string(folder) == "core" && entry.is_regular_file()) CHECK_MESSAGE(!std::regex_search(read(entry.path()), above), file);
+      if (entry.path().extension() == ".h" && !is_private)
+        CHECK_MESSAGE(!std::regex_search(read(entry.path()), heavy), file);
+      if (std::string(folder) == "core" && entry.is_regular_file())
+        CHECK_MESSAGE(!std::regex_search(read(entry.path()), above), file);
     }
 }

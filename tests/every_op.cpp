@@ -98,7 +98,9 @@ TEST_CASE("every op in f32 is near its result in f64") {
 
 TEST_CASE("every op refuses integers where it computes, naming itself") {
   for (const Op* op : all_ops()) {
-    if (!op->samples || op == &copy_op || op == &cast_op || op == &reshape_op || op == &slice_rows_op || op == &argmax_op) continue;
+    if (!op->samples || op == &copy_op || op == &cast_op || op == &reshape_op || op == &slice_rows_op ||
+        op == &argmax_op)
+      continue;
     CAPTURE(op->name);
     Sample sample = op->samples(DType::f32)[0];
     bool changed = false;

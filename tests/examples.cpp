@@ -44,14 +44,16 @@ fs::path scratch() {
 
 Result run(const std::string& program, const std::string& arguments = "") {
   const std::string out = scratch() / "out", err = scratch() / "err";
-  const int status = std::system((std::string(XENT_BIN_DIR) + "/" + program + " " + arguments + " >" + out + " 2>" + err).c_str());
+  const int status =
+      std::system((std::string(XENT_BIN_DIR) + "/" + program + " " + arguments + " >" + out + " 2>" + err).c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
 }
 
 std::string last_line(const std::string& text) {
   const size_t end = text.find_last_not_of('\n');
   const size_t begin = text.find_last_of('\n', end);
-  return text.substr(begin == std::string::npos ? 0 : begin + 1, end - (begin == std::string::npos ? 0 : begin + 1) + 1);
+  return text.substr(begin == std::string::npos ? 0 : begin + 1,
+                     end - (begin == std::string::npos ? 0 : begin + 1) + 1);
 }
 
 int64_t lines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
@@ -62,10 +64,13 @@ std::string small_data() {
     const fs::path path = scratch() / "digits";
     fs::create_directories(path);
     const auto write = [&](const std::string& prefix, const xent::ImageDataset& data) {
-      std::ofstream images(path / (prefix + "-images-idx3-ubyte"), std::ios::binary), labels(path / (prefix + "-labels-idx1-ubyte"), std::ios::binary);
+      std::ofstream images(path / (prefix + "-images-idx3-ubyte"), std::ios::binary),
+          labels(path / (prefix + "-labels-idx1-ubyte"), std::ios::binary);
       const auto count = static_cast<uint8_t>(data.size() / 256), rest = static_cast<uint8_t>(data.size() % 256);
-      const std::vector<uint8_t> pixels = data.images().to_vector<uint8_t>(), classes = data.labels().to_vector<uint8_t>();
-      for (const int byte : {0, 0, 8, 3, 0, 0, int{count}, int{rest}, 0, 0, 0, 28, 0, 0, 0, 28}) images.put(static_cast<char>(byte));
+      const std::vector<uint8_t> pixels = data.images().to_vector<uint8_t>(),
+                                 classes = data.labels().to_vector<uint8_t>();
+      for (const int byte : {0, 0, 8, 3, 0, 0, int{count}, int{rest}, 0, 0, 0, 28, 0, 0, 0, 28})
+        images.put(static_cast<char>(byte));
       images.write(reinterpret_cast<const char*>(pixels.data()), static_cast<std::streamsize>(pixels.size()));
       for (const int byte : {0, 0, 8, 1, 0, 0, int{count}, int{rest}}) labels.put(static_cast<char>(byte));
       labels.write(reinterpret_cast<const char*>(classes.data()), static_cast<std::streamsize>(classes.size()));
@@ -111,7 +116,8 @@ TEST_CASE("04_mnist_mlp trains, prints plain lines where there is no terminal, a
   REQUIRE(epochs.size() == 2);
   CHECK(steps.size() == 2);  // every hundredth, of forty an epoch
   CHECK(steps[0].at("loss").get<double>() == doctest::Approx(2.302585).epsilon(0.2 / 2.302585));
-  for (const char* key : {"epoch", "train_loss", "test_loss", "test_accuracy", "images_per_second", "seconds"}) CHECK(epochs[0].at(key).is_number());
+  for (const char* key : {"epoch", "train_loss", "test_loss", "test_accuracy", "images_per_second", "seconds"})
+    CHECK(epochs[0].at(key).is_number());
   CHECK(epochs[1].at("epoch") == 2);
   CHECK(epochs[1].at("train_loss") < epochs[0].at("train_loss"));
   CHECK(epochs[1].at("test_accuracy") > 0.8);
@@ -120,8 +126,9 @@ TEST_CASE("04_mnist_mlp trains, prints plain lines where there is no terminal, a
 TEST_CASE("04_mnist_mlp gives the same numbers for 1, 2 and 3 threads and without replay") {
   const auto losses = [](const std::string& prefix, int threads) {
     const fs::path log = scratch() / "same.jsonl";
-    REQUIRE(std::system((prefix + " " + XENT_BIN_DIR + "/04_mnist_mlp --quiet --data " + small_data() + " --epochs 1 --batch 50 --threads " +
-                         std::to_string(threads) + " --log " + log.string() + " > /dev/null")
+    REQUIRE(std::system((prefix + " " + XENT_BIN_DIR + "/04_mnist_mlp --quiet --data " + small_data() +
+                         " --epochs 1 --batch 50 --threads " + std::to_string(threads) + " --log " + log.string() +
+                         " > /dev/null")
                             .c_str()) == 0);
     std::string text;
     std::ifstream file(log);
@@ -145,14 +152,16 @@ TEST_CASE("--quiet prints the result only, --help explains and succeeds, every o
   CHECK(lines(run("04_mnist_mlp", quick + " --quiet").out) == 1);
   const Result help = run("04_mnist_mlp", "--help");
   CHECK(help.exit_code == 0);
-  for (const char* option : {"--data", "--epochs", "--batch", "--lr", "--optimizer", "--seed", "--threads", "--log", "--quiet"})
+  for (const char* option :
+       {"--data", "--epochs", "--batch", "--lr", "--optimizer", "--seed", "--threads", "--log", "--quiet"})
     CHECK(help.out.find(option) != std::string::npos);
-  for (const char* optimizer : {"sgd", "adamw"}) CHECK(run("04_mnist_mlp", quick + " --quiet --optimizer " + optimizer).exit_code == 0);
+  for (const char* optimizer : {"sgd", "adamw"})
+    CHECK(run("04_mnist_mlp", quick + " --quiet --optimizer " + optimizer).exit_code == 0);
 }
 
 TEST_CASE("bad arguments end with exit code 2 and one line on stderr") {
-  for (const char* arguments : {"--epochs 0", "--epochs two", "--batch -1", "--lr -0.1", "--lr nan", "--optimizer lion", "--threads 0", "--seed x",
-                                "--no-such-option", "stray"}) {
+  for (const char* arguments : {"--epochs 0", "--epochs two", "--batch -1", "--lr -0.1", "--lr nan", "--optimizer lion",
+                                "--threads 0", "--seed x", "--no-such-option", "stray"}) {
     CAPTURE(arguments);
     const Result result = run("04_mnist_mlp", arguments);
     CHECK(result.exit_code == 2);

@@ -1,5 +1,5 @@
-// The product behind matmul and linear against three plain loops, at sizes around every edge of tiles, panels and slabs.
-// ctest runs it once per instruction set.
+// The product behind matmul and linear against three plain loops, at sizes around every edge of tiles, panels and
+// slabs. ctest runs it once per instruction set.
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -58,16 +58,19 @@ struct Operands {
     double worst = 0;
     for (int64_t i = 0; i < shape.m; ++i)
       for (int64_t j = 0; j < shape.n; ++j) {
-        double sum = beta == 0 ? 0 : static_cast<double>(c[static_cast<size_t>(i * shape.n + j)]), scale = std::abs(sum);
+        double sum = beta == 0 ? 0 : static_cast<double>(c[static_cast<size_t>(i * shape.n + j)]),
+               scale = std::abs(sum);
         for (int64_t k = 0; k < shape.k; ++k) {
-          const double term = static_cast<double>(a[static_cast<size_t>(shape.transpose_a ? k * shape.m + i : i * shape.k + k)]) *
-                              static_cast<double>(b[static_cast<size_t>(shape.transpose_b ? j * shape.k + k : k * shape.n + j)]);
+          const double term =
+              static_cast<double>(a[static_cast<size_t>(shape.transpose_a ? k * shape.m + i : i * shape.k + k)]) *
+              static_cast<double>(b[static_cast<size_t>(shape.transpose_b ? j * shape.k + k : k * shape.n + j)]);
           sum += term;
           scale += std::abs(term);
         }
         const double difference = std::abs(static_cast<double>(got[static_cast<size_t>(i * shape.n + j)]) - sum);
         if (difference == 0) continue;
-        worst = std::max(worst, difference != difference ? 1e9 : difference / (scale * std::numeric_limits<T>::epsilon()));
+        worst =
+            std::max(worst, difference != difference ? 1e9 : difference / (scale * std::numeric_limits<T>::epsilon()));
       }
     return worst;
   }

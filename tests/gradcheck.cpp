@@ -16,7 +16,9 @@ namespace {
 enum class Mistake { none, factor, sign, forgets_first, ignores_beta, zero, nan };
 
 Specs same(std::span<const Spec> in, const Attrs&) { return {in[0]}; }
-Samples samples(DType dtype) { return {{{Tensor::from<double>({0.3, -1.2, 0.7, 2.1, -0.4}, {5})}, {}}, {{Tensor::full({2, 2}, 0.5, dtype)}, {}}}; }
+Samples samples(DType dtype) {
+  return {{{Tensor::from<double>({0.3, -1.2, 0.7, 2.1, -0.4}, {5})}, {}}, {{Tensor::full({2, 2}, 0.5, dtype)}, {}}};
+}
 
 void square(const Call& call) {
   for (int64_t i = 0; i < call.in[0].shape.elements(); ++i)
@@ -41,8 +43,13 @@ void square_grad(const Call& call) {
 }
 
 template <Mistake mistake>
-constinit const Op planted = {.name = "planted", .formula = "y = x^2", .infer = same, .forward = {square},
-                              .backward = {square_grad<mistake>}, .accumulates = true, .samples = samples};
+constinit const Op planted = {.name = "planted",
+                              .formula = "y = x^2",
+                              .infer = same,
+                              .forward = {square},
+                              .backward = {square_grad<mistake>},
+                              .accumulates = true,
+                              .samples = samples};
 
 }  // namespace
 
@@ -64,15 +71,61 @@ TEST_CASE("check_op finds a kernel that ignores beta") { CHECK(!check_op(planted
 TEST_CASE("check_op finds a gradient that is always zero") { CHECK(!check_op(planted<Mistake::zero>)); }
 TEST_CASE("check_op finds a NaN") { CHECK(!check_op(planted<Mistake::nan>)); }
 
+namespace {
+
+// product, whose gradient for a is right only if b wants one as well.
+void product(const Call& call) {
+  call.out[0].as<double>()[0] = call.in[0].as<double>()[0] * call.in[1].as<double>()[0];
+}
+void product_grad(const Call& call) {
+  const double dy = call.grad_out[0].as<double>()[0], a = call.in[0].as<double>()[0], b = call.in[1].as<double>()[0];
+  if (call.grad_in[0]) call.grad_in[0].as<double>()[0] = call.grad_in[1] ? dy * b : 0;
+  if (call.grad_in[1]) call.grad_in[1].as<double>()[0] = dy * a;
+}
+Samples two_numbers(DType) { return {{{Tensor::from<double>({2}, {1}), Tensor::from<double>({3}, {1})}, {}}}; }
+constinit const Op product_op = {.name = "product",
+                                 .formula = "y = a b",
+                                 .inputs = 2,
+                                 .infer = same,
+                                 .forward = {product},
+                                 .backward = {product_grad},
+                                 .samples = two_numbers};
+
+}  // namespace
+
+TEST_CASE("check_op finds a gradient that is right only if another one is wanted too") {
+  const GradientReport report = check_op(product_op);
+  CHECK(!report);
+  CHECK(report.message.find("no other input wants one") != std::string::npos);
+}
+
+TEST_CASE("a check that throws leaves threads and replay as they were") {
+  static constinit const Op op = {.name = "throws",
+                                  .formula = "",
+                                  .infer = same,
+                                  .forward = {[](const Call&) { throw ShapeError("no"); }},
+                                  .backward = {square_grad<Mistake::none>},
+                                  .samples = samples};
+  set_threads(2);
+  set_replay(Replay::off);
+  CHECK_THROWS_AS(check_op(op), ShapeError);
+  CHECK_THROWS_AS(check_replay(op), ShapeError);
+  CHECK(threads() == 2);
+  CHECK(replay() == Replay::off);
+  set_replay(Replay::on);
+}
+
 TEST_CASE("check_op refuses an op without samples or without a backward") {
   static constinit const Op bare = {.name = "bare", .formula = "", .infer = same, .forward = {square}};
   CHECK_THROWS_AS(check_op(bare), ArgumentError);
-  static constinit const Op forward_only = {.name = "forward_only", .formula = "", .infer = same, .forward = {square}, .samples = samples};
+  static constinit const Op forward_only = {
+      .name = "forward_only", .formula = "", .infer = same, .forward = {square}, .samples = samples};
   CHECK_THROWS_AS(check_op(forward_only), ArgumentError);
 }
 
 TEST_CASE("check_gradients checks a whole function, and finds a detached part") {
-  const std::vector<Tensor> inputs = {Tensor::from<double>({0.5, -1, 2, 0.1, 0.2, -0.3}, {2, 3}), Tensor::from<double>({1, 2, 3}, {3})};
+  const std::vector<Tensor> inputs = {Tensor::from<double>({0.5, -1, 2, 0.1, 0.2, -0.3}, {2, 3}),
+                                      Tensor::from<double>({1, 2, 3}, {3})};
   const auto f = [](std::span<const Tensor> in) { return sum(tanh(in[0] * in[1]) + in[1]); };
   const GradientReport right = check_gradients(f, inputs);
   CHECK_MESSAGE(right.passed, right.message);
@@ -81,7 +134,8 @@ TEST_CASE("check_gradients checks a whole function, and finds a detached part") 
 }
 
 TEST_CASE("check_gradients takes f64 only") {
-  CHECK_THROWS_AS(check_gradients([](std::span<const Tensor> in) { return sum(in[0]); }, {Tensor::ones({2})}), DTypeError);
+  CHECK_THROWS_AS(check_gradients([](std::span<const Tensor> in) { return sum(in[0]); }, {Tensor::ones({2})}),
+                  DTypeError);
 }
 
 namespace {
@@ -96,6 +150,7 @@ Samples one_float(DType dtype) { return {{{Tensor::ones({1}, dtype)}, {}}}; }
 }  // namespace
 
 TEST_CASE("check_replay finds an op whose result is not its inputs' alone") {
-  static constinit const Op op = {.name = "impure", .formula = "", .infer = same, .forward = {impure}, .samples = one_float};
+  static constinit const Op op = {
+      .name = "impure", .formula = "", .infer = same, .forward = {impure}, .samples = one_float};
   CHECK(!check_replay(op));
 }

@@ -30,23 +30,27 @@ TEST_CASE("parameters carry the path of names, as in PyTorch") {
   Generator random(1);
   Mlp mlp(random);
   CHECK(names(mlp) == std::vector<std::string>{"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"});
-  Sequential nested(Flatten(), Linear(4, 3, random), Sequential(Relu(), Linear(3, 2, random, Activation::none, {.bias = false})));
+  Sequential nested(Flatten(), Linear(4, 3, random),
+                    Sequential(Relu(), Linear(3, 2, random, Activation::none, {.bias = false})));
   CHECK(names(nested) == std::vector<std::string>{"1.weight", "1.bias", "2.1.weight"});
 }
 
 TEST_CASE("a Sequential computes what its layers compute one after the other") {
   Generator random(2);
-  Sequential model(Flatten(), Linear(6, 5, random, Activation::tanh), Gelu(), Linear(5, 4, random), Sigmoid(), Tanh(), Relu());
+  Sequential model(Flatten(), Linear(6, 5, random, Activation::tanh), Gelu(), Linear(5, 4, random), Sigmoid(), Tanh(),
+                   Relu());
   const Tensor x = normal({3, 2, 3}, 0, 1, random);
   auto& first = static_cast<Linear&>(model[1]);
   auto& second = static_cast<Linear&>(model[3]);
-  const Tensor expected = relu(tanh(sigmoid(linear(gelu(linear(flatten(x), first.weight, first.bias, Activation::tanh)), second.weight, second.bias))));
+  const Tensor expected = relu(tanh(sigmoid(
+      linear(gelu(linear(flatten(x), first.weight, first.bias, Activation::tanh)), second.weight, second.bias))));
   CHECK(model(x).to_vector<float>() == expected.to_vector<float>());
 }
 
 TEST_CASE("every parameter of a model gets a gradient that differences confirm") {
   Generator random(3);
-  Sequential model(Linear(4, 5, random, Activation::sigmoid, {.dtype = DType::f64}), Linear(5, 3, random, Activation::none, {.dtype = DType::f64}));
+  Sequential model(Linear(4, 5, random, Activation::sigmoid, {.dtype = DType::f64}),
+                   Linear(5, 3, random, Activation::none, {.dtype = DType::f64}));
   auto& first = static_cast<Linear&>(model[0]);
   auto& second = static_cast<Linear&>(model[1]);
   const Tensor x = normal({2, 4}, 0, 1, random, DType::f64);
@@ -123,7 +127,44 @@ TEST_CASE("a summary lists parts, parameters and the total") {
 TEST_CASE("wrong input is told in the layer's words") {
   Generator random(8);
   Mlp model(random);
-  CHECK_THROWS_WITH_AS(model(Tensor::ones({2, 7})), "linear: input [2, 7] does not fit weight [8, 5]: its last extent must be 8", ShapeError);
+  CHECK_THROWS_WITH_AS(model(Tensor::ones({2, 7})),
+                       "linear: input [2, 7] does not fit weight [8, 5]: its last extent must be 8", ShapeError);
+}
+
+TEST_CASE("a frozen model trains nothing, and can be trained again") {
+  Generator random(9);
+  Mlp model(random);
+  model.set_requires_grad(false);
+  CHECK(model.parameters().empty());
+  {
+    Tape tape;
+    model(Tensor::ones({2, 8}));
+    CHECK(tape.size() == 0);
+  }
+  model.set_requires_grad(true);
+  CHECK(model.parameters().size() == 4);
+}
+
+TEST_CASE("a layer used twice shares its parameters, which are listed once") {
+  Generator random(10);
+  const Linear shared(4, 4, random);
+  Sequential model(shared, Relu(), shared);
+  CHECK(names(model) == std::vector<std::string>{"0.weight", "0.bias"});
+  Sgd optimizer(model.parameters());
+  Tape tape;
+  optimizer.step(tape.backward(sum(model(Tensor::ones({1, 4})))));
+  CHECK(static_cast<Linear&>(model[2]).weight.to_vector<float>() ==
+        static_cast<Linear&>(model[0]).weight.to_vector<float>());
+  CHECK_THROWS_AS(model[3], ArgumentError);
+  CHECK_THROWS_AS(optimizer.learning_rate(1), ArgumentError);
+}
+
+TEST_CASE("Accuracy refuses labels out of range, and calls a row with NaN wrong") {
+  const float nan = std::nanf("");
+  Accuracy accuracy;
+  accuracy.add(Tensor::from({0, nan, 1, 1, nan, 0, nan, 1, 0}, {3, 3}), Tensor::from<int64_t>({2, 0, 1}, {3}));
+  CHECK(accuracy.value() == 0);
+  CHECK_THROWS_AS(accuracy.add(Tensor::ones({2, 3}), Tensor::from<int64_t>({1, 3}, {2})), LabelError);
 }
 
 TEST_CASE("Mean weighs its values, Accuracy counts rows, both across replayed steps") {

@@ -180,8 +180,9 @@ TEST_CASE("shapes without elements work, and stretched operands get zeros") {
   struct Case {
     Shape a, b, y;
   };
-  const Case cases[] = {{{0, 3}, {3}, {0, 3}}, {{0, 3}, {}, {0, 3}}, {{0, 3}, {1, 3}, {0, 3}}, {{3, 0}, {3, 1}, {3, 0}},
-                        {{0}, {0}, {0}},       {{2, 0, 5}, {1, 5}, {2, 0, 5}}, {{2, 1, 5}, {0, 1}, {2, 0, 5}}};
+  const Case cases[] = {{{0, 3}, {3}, {0, 3}},         {{0, 3}, {}, {0, 3}}, {{0, 3}, {1, 3}, {0, 3}},
+                        {{3, 0}, {3, 1}, {3, 0}},      {{0}, {0}, {0}},      {{2, 0, 5}, {1, 5}, {2, 0, 5}},
+                        {{2, 1, 5}, {0, 1}, {2, 0, 5}}};
   for (const Reference& reference : references) {
     for (const auto& [a_shape, b_shape, y_shape] : cases) {
       const Tensor a = Tensor::ones(a_shape), b = Tensor::ones(b_shape);
@@ -268,4 +269,16 @@ TEST_CASE("dtypes that differ or are not computed in are named") {
 
 TEST_CASE("an empty handle is refused by name") {
   CHECK_THROWS_WITH_AS(sub(Tensor::zeros({2}), Tensor()), "sub: input 1 is an empty tensor handle", ArgumentError);
+}
+
+TEST_CASE("a tensor divided by a number, and a number by a tensor, are rounded once") {
+  std::vector<float> x(999), expected(999), inverse(999);
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = static_cast<float>(i + 1);
+    expected[i] = x[i] / 10.0f;
+    inverse[i] = 1.0f / x[i];
+  }
+  const Tensor tensor = Tensor::from(x, {999});
+  CHECK((tensor / 10.0).to_vector<float>() == expected);
+  CHECK((1.0 / tensor).to_vector<float>() == inverse);
 }

@@ -80,7 +80,8 @@ std::vector<Floats> many(Function f) {
 // ---- values and derivatives ----
 
 TEST_CASE("relu is max(x, 0) and lets the gradient through where x is positive") {
-  check_function(relu, [](double x) { return x > 0 ? x : 0; }, [](double x) { return x > 0 ? 1.0 : 0.0; });
+  check_function(
+      relu, [](double x) { return x > 0 ? x : 0; }, [](double x) { return x > 0 ? 1.0 : 0.0; });
 }
 
 TEST_CASE("tanh has the derivative 1 - tanh^2") {
@@ -106,7 +107,8 @@ TEST_CASE("gelu is x times the normal distribution function") {
 }
 
 TEST_CASE("exp is its own derivative") {
-  check_function(exp, [](double x) { return std::exp(x); }, [](double x) { return std::exp(x); });
+  check_function(
+      exp, [](double x) { return std::exp(x); }, [](double x) { return std::exp(x); });
 }
 
 TEST_CASE("log has the derivative 1/x") {

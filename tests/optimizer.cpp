@@ -52,7 +52,8 @@ TEST_CASE("Adam and AdamW") {
   for (const bool decoupled : {false, true}) {
     const Parameter x = one(1);
     std::unique_ptr<Adam> optimizer;
-    if (decoupled) optimizer = std::make_unique<AdamW>(std::vector{x}, AdamW::Options{.learning_rate = 0.125, .weight_decay = 0.1});
+    if (decoupled)
+      optimizer = std::make_unique<AdamW>(std::vector{x}, AdamW::Options{.learning_rate = 0.125, .weight_decay = 0.1});
     else optimizer = std::make_unique<Adam>(std::vector{x}, Adam::Options{.learning_rate = 0.125, .weight_decay = 0.1});
     const std::vector<double> path = run(*optimizer, x.value, target, 5);
     double value = 1, m = 0, v = 0;
@@ -130,7 +131,8 @@ TEST_CASE("a batch whose rows are all ignored leaves the parameters bit for bit"
   Sgd optimizer(model.parameters(), {.learning_rate = 0.5});
   const std::vector<float> before = model.weight.to_vector<float>();
   Tape tape;
-  const Tensor loss = softmax_cross_entropy(model(Tensor::ones({2, 4})), Tensor::full({2}, -1, DType::i64), {.target = {.ignore = -1}});
+  const Tensor loss =
+      softmax_cross_entropy(model(Tensor::ones({2, 4})), Tensor::full({2}, -1, DType::i64), {.target = {.ignore = -1}});
   optimizer.step(tape.backward(loss));
   CHECK(model.weight.to_vector<float>() == before);
 }

@@ -76,6 +76,7 @@ inline Tensor exp(const Tensor& x) { return apply(exp_op, {x})[0]; }
 inline constexpr Op add_op = {
     .name = "add",
     .formula = "y = a + b",
+    .inputs = 2,
     .infer = like_first,
     .forward = {[](const Call& c) {
       write_each(c.out[0], [&]<class T>(int64_t i) { return at<T>(c.in[0], i) + at<T>(c.in[1], i); });
@@ -95,6 +96,7 @@ inline Tensor add(const Tensor& a, const Tensor& b) { return apply(add_op, {a, b
 inline constexpr Op mul_op = {
     .name = "mul",
     .formula = "y = a b",
+    .inputs = 2,
     .infer = like_first,
     .forward = {[](const Call& c) {
       write_each(c.out[0], [&]<class T>(int64_t i) { return at<T>(c.in[0], i) * at<T>(c.in[1], i); });
@@ -168,6 +170,7 @@ inline Tensor flat(const Tensor& x) { return apply(flat_op, {x})[0]; }
 inline constexpr Op descend_op = {
     .name = "descend",
     .formula = "x -= rate dx",
+    .inputs = 2,
     .infer = [](std::span<const Spec>, const Attrs&) { return Specs{}; },
     .forward = {[](const Call& c) {
       write_each(c.in[0], [&]<class T>(int64_t i) {

@@ -50,7 +50,8 @@ Expected reference(const Case& c, int64_t classes) {
     for (int64_t k = 0; k < classes; ++k) s += std::exp(x[k] - m);
     losses.push_back(w * (std::log(s) - (x[y] - m)));
     denominator += w;
-    for (int64_t k = 0; k < classes; ++k) expected.gradient[static_cast<size_t>(r * classes + k)] = w * (std::exp(x[k] - m) / s - (k == y));
+    for (int64_t k = 0; k < classes; ++k)
+      expected.gradient[static_cast<size_t>(r * classes + k)] = w * (std::exp(x[k] - m) / s - (k == y));
   }
   if (c.kind == Kind::none) {
     expected.loss = losses;
@@ -85,7 +86,8 @@ void compare(const Case& c, int64_t classes, double tolerance) {
   const Gradients gradients = tape.backward(loss, {.upstream = Tensor::ones(loss.shape(), loss.dtype())});
   const std::vector<T> got = loss.to_vector<T>(), gradient = gradients[logits].to_vector<T>();
   REQUIRE(got.size() == expected.loss.size());
-  for (size_t i = 0; i < got.size(); ++i) CHECK(std::abs(got[i] - expected.loss[i]) <= tolerance * (1 + std::abs(expected.loss[i])));
+  for (size_t i = 0; i < got.size(); ++i)
+    CHECK(std::abs(got[i] - expected.loss[i]) <= tolerance * (1 + std::abs(expected.loss[i])));
   for (size_t i = 0; i < gradient.size(); ++i) CHECK(std::abs(gradient[i] - expected.gradient[i]) <= tolerance);
 }
 
@@ -93,7 +95,8 @@ Case random_case(int64_t rows, int64_t classes, uint64_t seed) {
   HostRandom random(seed);
   Case c;
   for (int64_t i = 0; i < rows * classes; ++i) c.logits.push_back(3 * random.normal());
-  for (int64_t r = 0; r < rows; ++r) c.labels.push_back(static_cast<int64_t>(random.below(static_cast<uint64_t>(classes))));
+  for (int64_t r = 0; r < rows; ++r)
+    c.labels.push_back(static_cast<int64_t>(random.below(static_cast<uint64_t>(classes))));
   return c;
 }
 
@@ -106,7 +109,8 @@ std::string label_error(const Tensor& logits, const Tensor& labels) {
   return "no error";
 }
 
-std::pair<double, std::vector<float>> loss_and_gradient(const Tensor& logits, const Tensor& labels, const SoftmaxCrossEntropyOptions& options = {}) {
+std::pair<double, std::vector<float>> loss_and_gradient(const Tensor& logits, const Tensor& labels,
+                                                        const SoftmaxCrossEntropyOptions& options = {}) {
   Tape tape;
   tape.watch(logits);
   const Tensor loss = softmax_cross_entropy(logits, labels, options);
@@ -172,14 +176,16 @@ TEST_CASE("labels of u8, i32 and i64 give the same bits") {
 }
 
 TEST_CASE("a row of one dimension and a scalar label are one row") {
-  CHECK(softmax_cross_entropy(Tensor::from({0, 0}, {2}), Tensor::full({}, 1, DType::i64)).item() == doctest::Approx(std::numbers::ln2));
+  CHECK(softmax_cross_entropy(Tensor::from({0, 0}, {2}), Tensor::full({}, 1, DType::i64)).item() ==
+        doctest::Approx(std::numbers::ln2));
 }
 
 TEST_CASE("large logits neither overflow nor lose digits") {
   auto [loss, gradient] = loss_and_gradient(Tensor::from({0, -104}, {1, 2}), Tensor::from<int64_t>({1}, {1}));
   CHECK(loss == 104);
   CHECK(gradient == std::vector<float>{1, -1});
-  std::tie(loss, gradient) = loss_and_gradient(Tensor::from({300, 100, 100, -100, 200, 500}, {2, 3}), Tensor::from<int64_t>({0, 1}, {2}));
+  std::tie(loss, gradient) =
+      loss_and_gradient(Tensor::from({300, 100, 100, -100, 200, 500}, {2, 3}), Tensor::from<int64_t>({0, 1}, {2}));
   CHECK(loss == 150);
   std::tie(loss, gradient) = loss_and_gradient(Tensor::from({3e38f, -3e38f}, {1, 2}), Tensor::from<int64_t>({1}, {1}));
   CHECK(loss == inf);
@@ -207,7 +213,8 @@ TEST_CASE("a class masked by -inf gets gradient 0 and a finite loss") {
 
 TEST_CASE("an ignored row is not read, and its gradient is +0") {
   const auto [loss, gradient] =
-      loss_and_gradient(Tensor::from({not_a_number, not_a_number, 0, 0, inf, -inf}, {3, 2}), Tensor::from<int64_t>({255, 0, 255}, {3}), {.target = {.ignore = 255}});
+      loss_and_gradient(Tensor::from({not_a_number, not_a_number, 0, 0, inf, -inf}, {3, 2}),
+                        Tensor::from<int64_t>({255, 0, 255}, {3}), {.target = {.ignore = 255}});
   CHECK(loss == doctest::Approx(std::numbers::ln2));
   for (const size_t i : {0, 1, 4, 5}) {
     CHECK(gradient[i] == 0);
@@ -219,7 +226,8 @@ TEST_CASE("the ignored label may be any number, also a class") {
   const Tensor logits = normal_sample({3, 4}, DType::f32, 9);
   const double expected = softmax_cross_entropy(slice_rows(logits, 0, 2), Tensor::from<int64_t>({1, 2}, {2})).item();
   for (const int64_t ignore : {int64_t{-100}, int64_t{255}, int64_t{4}, INT64_MIN, INT64_MAX, int64_t{0}})
-    CHECK(softmax_cross_entropy(logits, Tensor::from<int64_t>({1, 2, ignore}, {3}), {.target = {.ignore = ignore}}).item() == expected);
+    CHECK(softmax_cross_entropy(logits, Tensor::from<int64_t>({1, 2, ignore}, {3}), {.target = {.ignore = ignore}})
+              .item() == expected);
 }
 
 TEST_CASE("a mean over nothing is 0 or NaN as asked, and its gradient is 0 either way") {
@@ -227,13 +235,15 @@ TEST_CASE("a mean over nothing is 0 or NaN as asked, and its gradient is 0 eithe
   const Tensor ignored = Tensor::from<int64_t>({9, 9}, {2});
   const SoftmaxCrossEntropyOptions::Target target{.ignore = 9};
   for (const auto when_zero : {Reduction::WhenZero::zero, Reduction::WhenZero::nan}) {
-    const auto [loss, gradient] = loss_and_gradient(logits, ignored, {.target = target, .reduction = {.when_zero = when_zero}});
+    const auto [loss, gradient] =
+        loss_and_gradient(logits, ignored, {.target = target, .reduction = {.when_zero = when_zero}});
     if (when_zero == Reduction::WhenZero::zero) CHECK(loss == 0);
     else CHECK(std::isnan(loss));
     CHECK(gradient == std::vector<float>(6, 0));
   }
   // Weights that are zero for the labels there are.
-  const auto [loss, gradient] = loss_and_gradient(logits, Tensor::from<int64_t>({2, 2}, {2}), {.weights = {Tensor::from({1, 1, 0}, {3})}});
+  const auto [loss, gradient] =
+      loss_and_gradient(logits, Tensor::from<int64_t>({2, 2}, {2}), {.weights = {Tensor::from({1, 1, 0}, {3})}});
   CHECK(loss == 0);
   CHECK(gradient == std::vector<float>(6, 0));
 }
@@ -242,7 +252,8 @@ TEST_CASE("a batch of no rows is legal") {
   const Tensor logits = Tensor::empty({0, 3});
   const Tensor labels = Tensor::empty({0}, DType::i64);
   CHECK(softmax_cross_entropy(logits, labels).item() == 0);
-  CHECK(std::isnan(softmax_cross_entropy(logits, labels, {.reduction = {.when_zero = Reduction::WhenZero::nan}}).item()));
+  CHECK(
+      std::isnan(softmax_cross_entropy(logits, labels, {.reduction = {.when_zero = Reduction::WhenZero::nan}}).item()));
   CHECK(softmax_cross_entropy(logits, labels, {.reduction = {.kind = Kind::sum}}).item() == 0);
   CHECK(softmax_cross_entropy(logits, labels, {.reduction = {.kind = Kind::none}}).shape() == Shape{0});
   Tape tape;
@@ -257,14 +268,16 @@ TEST_CASE("the upstream gradient counts, per row and as a factor") {
   Tape tape;
   tape.watch(logits);
   const Tensor rows = softmax_cross_entropy(logits, labels, {.reduction = {.kind = Kind::none}});
-  const std::vector<float> ones = tape.backward(rows, {.upstream = Tensor::ones({4}), .retain = true})[logits].to_vector<float>();
+  const std::vector<float> ones =
+      tape.backward(rows, {.upstream = Tensor::ones({4}), .retain = true})[logits].to_vector<float>();
   const std::vector<float> each = tape.backward(rows, {.upstream = Tensor::from(v, {4})})[logits].to_vector<float>();
   for (size_t i = 0; i < each.size(); ++i) CHECK(each[i] == doctest::Approx(v[i / 3] * ones[i]));
 }
 
 TEST_CASE("ignored rows change neither the loss nor the gradient of the others, bit for bit") {
   const Tensor logits = normal_sample({6, 5}, DType::f32, 12);
-  const auto [all, all_gradient] = loss_and_gradient(logits, Tensor::from<int64_t>({1, 2, 3, 4, -1, -1}, {6}), {.target = {.ignore = -1}});
+  const auto [all, all_gradient] =
+      loss_and_gradient(logits, Tensor::from<int64_t>({1, 2, 3, 4, -1, -1}, {6}), {.target = {.ignore = -1}});
   const Tensor first = slice_rows(logits, 0, 4).clone();
   const auto [four, four_gradient] = loss_and_gradient(first, Tensor::from<int64_t>({1, 2, 3, 4}, {4}));
   CHECK(all == four);
@@ -273,7 +286,8 @@ TEST_CASE("ignored rows change neither the loss nor the gradient of the others, 
 
 TEST_CASE("a label out of range is an error that names row, label and classes, and guesses") {
   const Tensor logits = Tensor::zeros({4, 4});
-  CHECK(label_error(logits, Tensor::from<int64_t>({0, 1, 2, 7}, {4})) == "softmax_cross_entropy: row 3: label 7 is not in [0, 4) (min 0, max 7)");
+  CHECK(label_error(logits, Tensor::from<int64_t>({0, 1, 2, 7}, {4})) ==
+        "softmax_cross_entropy: row 3: label 7 is not in [0, 4) (min 0, max 7)");
   CHECK(label_error(logits, Tensor::from<int32_t>({1, 2, 3, 4}, {4})) ==
         "softmax_cross_entropy: row 3: label 4 is not in [0, 4) (labels look 1-based: min 1, max 4)");
   for (const int64_t bad : {int64_t{-1}, INT64_MIN, INT64_MAX, int64_t{1} << 32})
@@ -283,14 +297,17 @@ TEST_CASE("a label out of range is an error that names row, label and classes, a
 TEST_CASE("shapes and dtypes that do not fit are errors that say what is expected") {
   const Tensor logits = Tensor::zeros({4, 3});
   CHECK_THROWS_WITH_AS(softmax_cross_entropy(logits, Tensor::zeros({4, 1}, DType::i64)),
-                       "softmax_cross_entropy: labels [4, 1] must be [4], one per row of logits [4, 3] (classes on axis 1); reshape them", ShapeError);
+                       "softmax_cross_entropy: labels [4, 1] must be [4], one per row of logits [4, 3] (classes on "
+                       "axis 1); reshape them",
+                       ShapeError);
   CHECK_THROWS_AS(softmax_cross_entropy(logits, Tensor::zeros({3}, DType::i64)), ShapeError);
   CHECK_THROWS_AS(softmax_cross_entropy(Tensor::zeros({4, 0}), Tensor::zeros({4}, DType::i64)), ShapeError);
   CHECK_THROWS_AS(softmax_cross_entropy(Tensor::scalar(1), Tensor::zeros({}, DType::i64)), ShapeError);
   CHECK_THROWS_AS(softmax_cross_entropy(logits, Tensor::zeros({4})), DTypeError);
   CHECK_THROWS_AS(softmax_cross_entropy(cast(logits, DType::f16), Tensor::zeros({4}, DType::i64)), DTypeError);
   for (const int64_t count : {2, 5})
-    CHECK_THROWS_AS(softmax_cross_entropy(logits, Tensor::zeros({4}, DType::i64), {.weights = {Tensor::ones({count})}}), ShapeError);
+    CHECK_THROWS_AS(softmax_cross_entropy(logits, Tensor::zeros({4}, DType::i64), {.weights = {Tensor::ones({count})}}),
+                    ShapeError);
 }
 
 TEST_CASE("class weights cannot want a gradient: an error, not a silent zero") {
@@ -303,6 +320,8 @@ TEST_CASE("class weights cannot want a gradient: an error, not a silent zero") {
 }
 
 TEST_CASE("many equal rows and many equal classes keep their digits") {
-  CHECK(std::abs(softmax_cross_entropy(Tensor::zeros({1 << 20, 10}), Tensor::zeros({1 << 20}, DType::u8)).item() - std::numbers::ln10) < 3e-7);
-  CHECK(std::abs(softmax_cross_entropy(Tensor::zeros({1, 1 << 20}), Tensor::zeros({1}, DType::u8)).item() - 20 * std::numbers::ln2) < 2e-6);
+  CHECK(std::abs(softmax_cross_entropy(Tensor::zeros({1 << 20, 10}), Tensor::zeros({1 << 20}, DType::u8)).item() -
+                 std::numbers::ln10) < 3e-7);
+  CHECK(std::abs(softmax_cross_entropy(Tensor::zeros({1, 1 << 20}), Tensor::zeros({1}, DType::u8)).item() -
+                 20 * std::numbers::ln2) < 2e-6);
 }

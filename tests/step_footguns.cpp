@@ -43,7 +43,8 @@ bool contains(const std::string& text, const char* part) { return text.find(part
 TEST_CASE("reading values inside a Step is refused in the first call already, naming who asked and the way out") {
   const Mode mode(Replay::on);
   const std::pair<const char*, std::function<void(Tensor)>> table[] = {
-      {"item() inside a Step would freeze the value of this call; return the tensor and read it after the call",
+      {"item() inside a Step would freeze the value of this call; return the tensor and read or print it after the "
+       "call",
        [](Tensor x) { x.item(); }},
       {"item() inside a Step", [](Tensor) { Tensor::zeros({1}, DType::i64).item(); }},
       {"to_vector inside a Step", [](Tensor x) { x.to_vector<double>(); }},
@@ -315,7 +316,7 @@ TEST_CASE("with verify, a flag that adds a launch is found and the launch is nam
   flag = true;
   const std::string text = replay_error(step, f64({1}));
   CAPTURE(text);
-  CHECK(contains(text, "Step: 2 launches but 1 when recorded; the first that differs is exp"));
+  CHECK(contains(text, "Step: launch 1, exp, is new, 1 were recorded"));
   CHECK(contains(text, "pass it as a tensor"));
 }
 
@@ -338,7 +339,7 @@ TEST_CASE("with verify, a flag that takes a launch away or changes it is found a
   for (int i = 0; i < 2; ++i) step(f64({1}));
   flag = 2;
   text = replay_error(step, f64({1}));
-  CHECK(contains(text, "5 launches but 6 when recorded; the first that differs is scale"));
+  CHECK(contains(text, "launch 5, scale, is missing now"));
 }
 
 TEST_CASE("with verify, a changed attribute is found and its op is named") {
@@ -397,4 +398,27 @@ TEST_CASE("without verify a captured tensor that was replaced is kept alive as i
   w = Tensor();
   const Tensor other = f64({99});  // would take the bytes, if they were free
   CHECK(step(f64({2})).item() == 10);
+}
+
+TEST_CASE("an input slot that the function kept is refused as another input, which would overwrite it first") {
+  Tensor kept;
+  Step step([&](const Tensor& a, const Tensor& b) {
+    kept = a;
+    return small::add(a, b);
+  });
+  step(f64({1}), f64({2}));
+  CHECK_THROWS_WITH_AS(step(f64({5}), kept), doctest::Contains("clone() it there"), ReplayError);
+  CHECK(values(step(f64({5}), f64({2}))) == Doubles{7});
+}
+
+TEST_CASE("with verify, a flag that chooses among results without changing a launch is found") {
+  const Mode mode(Replay::verify);
+  bool flag = false;
+  Step step([&](const Tensor& x) {
+    const Tensor a = small::square(x), b = small::exp(x);
+    return flag ? a : b;
+  });
+  for (int call = 0; call < 2; ++call) step(f64({1}));
+  flag = true;
+  CHECK_THROWS_WITH_AS(step(f64({1})), doctest::Contains("other results are returned"), ReplayError);
 }

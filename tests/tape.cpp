@@ -112,6 +112,7 @@ TEST_CASE("a gradient for an input that has none is refused where the op is appl
   static constexpr Op scaled_op = {
       .name = "scaled",
       .formula = "y = a b",
+      .inputs = 2,
       .infer = small::like_first,
       .forward = small::mul_op.forward,
       .backward = small::mul_op.backward,
@@ -210,6 +211,7 @@ TEST_CASE("an optional input that is not given gets no gradient") {
   static constexpr Op affine_op = {
       .name = "affine",
       .formula = "y = a + b",
+      .inputs = 2,
       .infer = small::like_first,
       .forward = {[](const Call& c) {
         small::write_each(c.out[0], [&]<class T>(int64_t i) {
@@ -356,7 +358,8 @@ TEST_CASE("backward a second time is refused unless the first one retained") {
   tape.watch(x);
   const Tensor y = square(x);
   tape.backward(y);
-  CHECK_THROWS_WITH_AS(tape.backward(y), doctest::Contains("pass {.retain = true} to the first call"), TapeError);
+  CHECK_THROWS_WITH_AS(tape.backward(y),
+                       doctest::Contains("pass {.retain = true} to go back through the same one again"), TapeError);
   CHECK_THROWS_AS(tape.watch(x), TapeError);
   CHECK(Tape::recording() == nullptr);
 }

@@ -25,10 +25,13 @@ TEST_CASE("a tensor of another tape, or of none, is no root") {
     other.watch(x);
     CHECK_THROWS_AS(other.backward(y), TapeError);
   }
-  CHECK_THROWS_WITH_AS(
-      tape.backward(f64({1})),
-      "backward: the tensor of shape [1] was not computed on this tape from a parameter or a watched tensor",
-      TapeError);
+  CHECK_THROWS_WITH_AS(tape.backward(f64({1})),
+                       "backward: the root of shape [1] was not computed on this tape from a parameter, or from a "
+                       "tensor watched before it was "
+                       "used",
+                       TapeError);
+  Tape empty;
+  CHECK_THROWS_WITH_AS(empty.backward(f64({1})), doctest::Contains("this tape recorded nothing"), TapeError);
   CHECK_THROWS_AS(tape.backward(Tensor()), ArgumentError);
 }
 
@@ -135,6 +138,40 @@ TEST_CASE("what copy_from wrote is refused by the tape that wants the gradient o
   other.copy_from(f64({5}));
   CHECK_THROWS_WITH_AS(mul(y, buffer), doctest::Contains("out of this tape's sight"), TapeError);
   CHECK(values(tape.backward(mul(y, other))[x]) == Doubles{30});
+}
+
+TEST_CASE("so is what was written through a view, and what an op updated from a gradient") {
+  const Tensor x = f64({3}), w = f64({2});
+  const Tensor buffer = f64({0, 0});
+  Tape tape;
+  tape.watch(x);
+  const Tensor y = square(x);
+  buffer.view({1}, 0).copy_from(y);
+  CHECK_THROWS_AS(mul(y, buffer.view({1}, 0)), TapeError);
+  Tensor slope;
+  {
+    Tape inner;
+    inner.watch(w);
+    slope = inner.backward(square(w))[w];
+  }
+  apply(small::descend_op, {w, slope}, small::ScaleAttrs{0.5});  // w is now a function of what the outer tape may know
+  CHECK_THROWS_AS(mul(y, w), TapeError);
+  CHECK(values(tape.backward(mul(y, w.detach()))[x]) == Doubles{0});
+}
+
+TEST_CASE("a root that was overwritten since is refused") {
+  const Tensor x = f64({3});
+  Tape tape;
+  tape.watch(x);
+  Tensor y = square(x);
+  y.fill(100);
+  CHECK_THROWS_WITH_AS(tape.backward(y), doctest::Contains("the root of shape [1] was written in place"), TapeError);
+}
+
+TEST_CASE("an op is given as many inputs as it takes") {
+  const Tensor x = f64({3});
+  CHECK_THROWS_WITH_AS(apply(small::add_op, {x}), "add: takes 2 inputs, got 1", ArgumentError);
+  CHECK_THROWS_WITH_AS(apply(small::square_op, {x, x}), "square: takes 1 inputs, got 2", ArgumentError);
 }
 
 // ---- first derivatives only ----

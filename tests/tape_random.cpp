@@ -61,26 +61,20 @@ Node apply_random(HostRandom& random, const Node& a, const Node& b) {
   const Triple &x = a.value, &y = b.value;
   const Tensor &p = a.tensor, &q = b.tensor;
   switch (random.below(9)) {
-    case 0:
-      return node_of(scale(add(p, q), 0.5), each([&](size_t i) { return (x[i] + y[i]) / 2; }), a, half, b, half);
-    case 1:
-      return node_of(mul(p, q), each([&](size_t i) { return x[i] * y[i]; }), a, y, b, x);
+    case 0: return node_of(scale(add(p, q), 0.5), each([&](size_t i) { return (x[i] + y[i]) / 2; }), a, half, b, half);
+    case 1: return node_of(mul(p, q), each([&](size_t i) { return x[i] * y[i]; }), a, y, b, x);
     case 2:
       return node_of(square(p), of_a([](double v) { return v * v; }), a, of_a([](double v) { return 2 * v; }), a, zero);
     case 3: {
       const Triple value = of_a([](double v) { return 0.36 * std::exp(v); });
       return node_of(scale(exp(p), 0.36), value, a, value, a, zero);
     }
-    case 4:
-      return node_of(flat(p), x, a, one, a, zero);
-    case 5:
-      return node_of(p.clone(), x, a, one, a, zero);
+    case 4: return node_of(flat(p), x, a, one, a, zero);
+    case 5: return node_of(p.clone(), x, a, one, a, zero);
     case 6:
       return node_of(mul(p, p), of_a([](double v) { return v * v; }), a, of_a([](double v) { return 2 * v; }), a, zero);
-    case 7:
-      return node_of(scale(add(flat(p), p), 0.5), x, a, one, a, zero);
-    default:
-      return node_of(mul(flat(p), flat(flat(q))), each([&](size_t i) { return x[i] * y[i]; }), a, y, b, x);
+    case 7: return node_of(scale(add(flat(p), p), 0.5), x, a, one, a, zero);
+    default: return node_of(mul(flat(p), flat(flat(q))), each([&](size_t i) { return x[i] * y[i]; }), a, y, b, x);
   }
 }
 

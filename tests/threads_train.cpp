@@ -1,4 +1,5 @@
-// Training gives the same bits whatever runs it: any number of threads, eager or replayed, alone or beside another model.
+// Training gives the same bits whatever runs it: any number of threads, eager or replayed, alone or beside another
+// model.
 #include <string>
 #include <thread>
 

@@ -63,7 +63,7 @@ TEST_CASE("a training step after the third of its shape takes no allocation, loa
     for (Loader::Iterator at = batches.begin(); at != batches.end();) {
       const uint64_t allocations_before = allocations, requests_before = memory_stats().requests;
       last = step(at->images, at->labels).item();
-      ++at;  // loads the next batch
+      ++at;                                        // loads the next batch
       if (++steps <= batches.batches()) continue;  // the first epoch warms everything up
       taken += allocations - allocations_before;
       requested += memory_stats().requests - requests_before;
@@ -103,7 +103,8 @@ TEST_CASE("an MLP learns generated digits") {
   CHECK(t.accuracy.value() > 0.8);
 }
 
-TEST_CASE("after a label out of range inside a replayed step the next call works, and gives the bits it would have given") {
+TEST_CASE(
+    "after a label out of range inside a replayed step the next call works, and gives the bits it would have given") {
   const Tensor images = Tensor::full({4, 784}, 0.25);
   const Tensor good = Tensor::from<int64_t>({0, 1, 2, 3}, {4}), bad = Tensor::from<int64_t>({0, 1, 2, 10}, {4});
   const auto run = [&](int bad_call) {

@@ -16,12 +16,15 @@ namespace {
 double children_seconds() {
   rusage usage{};
   getrusage(RUSAGE_CHILDREN, &usage);
-  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec); };
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
 double seconds_to_compile(const std::string& includes) {
-  const std::string command = "printf '" + includes + "' | " + XENT_COMPILER + " -std=c++20 -I" + XENT_INCLUDE_DIR + " -x c++ -c - -o /dev/null";
+  const std::string command = "printf '" + includes + "' | " + XENT_COMPILER + " -std=c++20 -I" + XENT_INCLUDE_DIR +
+                              " -x c++ -c - -o /dev/null";
   const double before = children_seconds();
   REQUIRE(std::system(command.c_str()) == 0);
   return children_seconds() - before;
@@ -30,7 +33,8 @@ double seconds_to_compile(const std::string& includes) {
 }  // namespace
 
 // On a machine to itself that is 0.7 s against 0.4 s. The bound is a ratio, so that a busy machine does not fail it.
-TEST_CASE("including <xent/xent.h> takes at most 2.3 times as long as <string>, <vector> and <memory> (medians of five)") {
+TEST_CASE(
+    "including <xent/xent.h> takes at most 2.3 times as long as <string>, <vector> and <memory> (medians of five)") {
   std::array<double, 5> ours{}, theirs{};
   for (size_t i = 0; i < ours.size(); ++i) {
     ours[i] = seconds_to_compile("#include <xent/xent.h>\\n");

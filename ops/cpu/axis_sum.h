@@ -147,10 +147,10 @@ class AxisSum {
   }
 
   Axes kept_, summed_;
-  int64_t inner_ = 1;          // the extent of the innermost axis
+  int64_t inner_ = 1;  // the extent of the innermost axis
   bool inner_summed_ = false;
-  int64_t length_, chunk_;     // of one sum: elements, or rows if the innermost axis is kept; as many per chunk
-  int64_t chunks_, blocks_;    // per sum; of columns
+  int64_t length_, chunk_;   // of one sum: elements, or rows if the innermost axis is kept; as many per chunk
+  int64_t chunks_, blocks_;  // per sum; of columns
   int64_t outputs_, grain_;
 };
 

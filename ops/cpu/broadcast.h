@@ -27,8 +27,7 @@ class BroadcastLoop {
       const bool b_full = from_last <= b.rank() && b[-from_last] == extent;
       if (rank_ > 0 && (axes_[rank_ - 1].a_step != 0) == a_full && (axes_[rank_ - 1].b_step != 0) == b_full)
         axes_[rank_ - 1].extent *= extent;
-      else
-        axes_[rank_++] = {extent, a_full ? a_size : 0, b_full ? b_size : 0};
+      else axes_[rank_++] = {extent, a_full ? a_size : 0, b_full ? b_size : 0};
       if (a_full) a_size *= extent;
       if (b_full) b_size *= extent;
     }

@@ -1,5 +1,5 @@
-// The blocks of C are the unit of parallel work, and each is summed in an order that depends on the shape only: the bits are
-// the same for any number of threads.
+// The blocks of C are the unit of parallel work, and each is summed in an order that depends on the shape only: the
+// bits are the same for any number of threads.
 #include <xent/ops/cpu/gemm.h>
 
 #include <algorithm>
@@ -44,9 +44,11 @@ const GemmKernel<T>* kernel() {
   return nullptr;
 }
 
-// Copies rows [from, from + depth) and columns [column, column + columns) of op(B) to [depth, width], padded with zeros.
+// Copies rows [from, from + depth) and columns [column, column + columns) of op(B) to [depth, width], padded with
+// zeros.
 template <class T>
-void pack(const GemmShape& shape, const T* b, int64_t from, int64_t depth, int64_t column, int64_t columns, int64_t width, T* panel) {
+void pack(const GemmShape& shape, const T* b, int64_t from, int64_t depth, int64_t column, int64_t columns,
+          int64_t width, T* panel) {
   if (!shape.transpose_b) {
     for (int64_t k = 0; k < depth; ++k) {
       const T* row = b + (from + k) * shape.n + column;
@@ -60,13 +62,15 @@ void pack(const GemmShape& shape, const T* b, int64_t from, int64_t depth, int64
     const int64_t height = std::min(group, depth - k);
     for (int64_t i = 0; i < columns; ++i)
       for (int64_t r = 0; r < height; ++r) panel[(k + r) * width + i] = b[(column + i) * shape.k + from + k + r];
-    for (int64_t r = 0; r < height; ++r) std::fill(panel + (k + r) * width + columns, panel + (k + r + 1) * width, T(0));
+    for (int64_t r = 0; r < height; ++r)
+      std::fill(panel + (k + r) * width + columns, panel + (k + r + 1) * width, T(0));
   }
 }
 
 // A block is summed over k in slabs, whose panels of B are packed one after the other on the stack: no allocation.
 template <class T>
-void multiply_block(const GemmKernel<T>& kernel, const GemmShape& shape, const GemmBlock& block, const T* a, const T* b, float beta, T* c) {
+void multiply_block(const GemmKernel<T>& kernel, const GemmShape& shape, const GemmBlock& block, const T* a, const T* b,
+                    float beta, T* c) {
   alignas(64) std::array<T, slab * 128 / sizeof(T)> panel;  // 128 bytes: two of the widest vectors
   const int64_t a_row = shape.transpose_a ? 1 : shape.k, a_depth = shape.transpose_a ? shape.m : 1;
   T* out = c + block.row * shape.n + block.column;

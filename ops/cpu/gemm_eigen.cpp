@@ -36,18 +36,21 @@ void multiply_block_eigen(const GemmShape& shape, const GemmBlock& block, const 
     };
     const auto with_left = [&](const auto& left) {
       if (shape.transpose_b)
-        multiply(left, Matrix<T>(b + block.column * shape.k + from, block.columns, depth, Eigen::OuterStride<>(shape.k)).transpose());
+        multiply(left, Matrix<T>(b + block.column * shape.k + from, block.columns, depth, Eigen::OuterStride<>(shape.k))
+                           .transpose());
       else
-        multiply(left, Matrix<T>(b + from * shape.n + block.column, depth, block.columns, Eigen::OuterStride<>(shape.n)));
+        multiply(left,
+                 Matrix<T>(b + from * shape.n + block.column, depth, block.columns, Eigen::OuterStride<>(shape.n)));
     };
     if (shape.transpose_a)
       with_left(Matrix<T>(a + from * shape.m + row, depth, rows, Eigen::OuterStride<>(shape.m)).transpose());
-    else
-      with_left(Matrix<T>(a + row * shape.k + from, rows, depth, Eigen::OuterStride<>(shape.k)));
+    else with_left(Matrix<T>(a + row * shape.k + from, rows, depth, Eigen::OuterStride<>(shape.k)));
   }
 }
 
-template void multiply_block_eigen<float>(const GemmShape&, const GemmBlock&, const float*, const float*, float, float*);
-template void multiply_block_eigen<double>(const GemmShape&, const GemmBlock&, const double*, const double*, float, double*);
+template void multiply_block_eigen<float>(const GemmShape&, const GemmBlock&, const float*, const float*, float,
+                                          float*);
+template void multiply_block_eigen<double>(const GemmShape&, const GemmBlock&, const double*, const double*, float,
+                                           double*);
 
 }  // namespace xent::cpu

@@ -13,14 +13,20 @@ template <class T>
 struct GemmKernel {
   int64_t width;  // columns of a full panel; a panel of at most half of that is packed half as wide
 
-  // C[rows, columns] = A B, or += if add. A's element (i, k) is a[i * a_row + k * a_depth]; B is packed [depth, width], or
-  // [depth, width / 2] if columns <= width / 2, padded with zeros; C's rows are ldc apart.
-  void (*multiply)(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* b, bool add, T* c,
-                   int64_t ldc);
+  // C[rows, columns] = A B, or += if add. A's element (i, k) is a[i * a_row + k * a_depth]; B is packed [depth, width],
+  // or [depth, width / 2] if columns <= width / 2, padded with zeros; C's rows are ldc apart.
+  void (*multiply)(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* b,
+                   bool add, T* c, int64_t ldc);
 };
 
-namespace avx2 { extern const GemmKernel<float> gemm_f32; extern const GemmKernel<double> gemm_f64; }
-namespace avx512 { extern const GemmKernel<float> gemm_f32; extern const GemmKernel<double> gemm_f64; }
+namespace avx2 {
+extern const GemmKernel<float> gemm_f32;
+extern const GemmKernel<double> gemm_f64;
+}  // namespace avx2
+namespace avx512 {
+extern const GemmKernel<float> gemm_f32;
+extern const GemmKernel<double> gemm_f64;
+}  // namespace avx512
 
 namespace {  // a copy of its own for every file that includes it: see instruction_set.h
 
@@ -30,7 +36,8 @@ struct VectorOf {
 };
 
 template <class T, int lanes, int vectors, int rows>
-void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* b, bool add, T* c, int64_t ldc) {
+void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* b, bool add,
+                   T* c, int64_t ldc) {
   using Vector = typename VectorOf<T, lanes>::type;
   constexpr int width = lanes * vectors;
   Vector sum[rows][vectors] = {};
@@ -65,11 +72,12 @@ void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, in
 }
 
 template <class T, int lanes, int vectors, int tile_rows>
-void multiply_panel(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* b, bool add, T* c,
-                    int64_t ldc) {
+void multiply_panel(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,
+                    const T* b, bool add, T* c, int64_t ldc) {
   int64_t row = 0;
   for (; row + tile_rows <= rows; row += tile_rows)
-    multiply_tile<T, lanes, vectors, tile_rows>(columns, depth, a + row * a_row, a_row, a_depth, b, add, c + row * ldc, ldc);
+    multiply_tile<T, lanes, vectors, tile_rows>(columns, depth, a + row * a_row, a_row, a_depth, b, add, c + row * ldc,
+                                                ldc);
   for (; row + 4 <= rows; row += 4)
     multiply_tile<T, lanes, vectors, 4>(columns, depth, a + row * a_row, a_row, a_depth, b, add, c + row * ldc, ldc);
   for (; row < rows; ++row)
@@ -77,15 +85,16 @@ void multiply_panel(int64_t rows, int64_t columns, int64_t depth, const T* a, in
 }
 
 template <class T, int lanes, int tile_rows>
-void multiply(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* b, bool add, T* c,
-              int64_t ldc) {
+void multiply(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* b,
+              bool add, T* c, int64_t ldc) {
   if (columns <= lanes) multiply_panel<T, lanes, 1, tile_rows>(rows, columns, depth, a, a_row, a_depth, b, add, c, ldc);
   else multiply_panel<T, lanes, 2, tile_rows>(rows, columns, depth, a, a_row, a_depth, b, add, c, ldc);
 }
 
-// The kernel for vectors of so many bytes and tiles of so many rows: as many sums as there are registers, less three.
+// The kernel for vectors of so many bytes and tiles of so many rows: as many sums as leave room for B and A.
 template <class T, int bytes, int tile_rows>
-constexpr GemmKernel<T> gemm_kernel = {2 * bytes / sizeof(T), multiply<T, bytes / static_cast<int>(sizeof(T)), tile_rows>};
+constexpr GemmKernel<T> gemm_kernel = {2 * bytes / sizeof(T),
+                                       multiply<T, bytes / static_cast<int>(sizeof(T)), tile_rows>};
 
 }  // namespace
 

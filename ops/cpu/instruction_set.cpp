@@ -25,7 +25,8 @@ InstructionSet chosen() {
   const InstructionSet asked = name == "baseline" ? InstructionSet::baseline
                                : name == "avx2"   ? InstructionSet::avx2
                                                   : InstructionSet::avx512;
-  require<ArgumentError>(asked != InstructionSet::avx512 || name == "avx512", "XENT_CPU={}: use baseline, avx2 or avx512", name);
+  require<ArgumentError>(asked != InstructionSet::avx512 || name == "avx512",
+                         "XENT_CPU={}: use baseline, avx2 or avx512", name);
   require<ArgumentError>(asked <= widest(), "XENT_CPU={}: this machine or build does not have it", name);
   return asked;
 }

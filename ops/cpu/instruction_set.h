@@ -1,7 +1,7 @@
 // Which vector instructions kernels may use: found when the program runs, so that one binary serves every machine.
 //
-// Files compiled for a wider set include nothing that the linker could share with the others, neither Eigen nor templates
-// of the standard library: a shared copy with wide instructions would be illegal on an older machine.
+// Files compiled for a wider set include nothing that the linker could share with the others, neither Eigen nor
+// templates of the standard library: a shared copy with wide instructions would be illegal on an older machine.
 #pragma once
 
 namespace xent::cpu {

@@ -21,7 +21,8 @@ inline void check_labels(const char* op, const Slice& labels, int64_t classes, s
       const auto value = static_cast<int64_t>(label[row]);
       if ((value < 0 || value >= classes) && value != ignore) bad_row = row;
     }
-    if (bad_row < 0) [[likely]] return;
+    if (bad_row < 0) [[likely]]
+      return;
 
     int64_t least = INT64_MAX, most = INT64_MIN;
     for (int64_t row = 0; row < count; ++row) {

@@ -45,7 +45,8 @@ Cost measure(const ImageDataset& data, int64_t batch, int thread_count) {
   set_threads(thread_count);
   Loader batches(data, {.batch = batch, .shuffle = true, .seed = 1, .drop_last = true});
   Generator random(1);
-  Sequential model(Flatten(), Linear(784, 512, random, Activation::relu), Linear(512, 256, random, Activation::relu), Linear(256, 10, random));
+  Sequential model(Flatten(), Linear(784, 512, random, Activation::relu), Linear(512, 256, random, Activation::relu),
+                   Linear(256, 10, random));
   Adam optimizer(model.parameters());
   Step step([&](const Tensor& images, const Tensor& labels) {
     Tape tape;
@@ -90,8 +91,10 @@ int main(int argc, char** argv) {
     return 2;
   }
   const std::string folder = find_fashion_mnist();
-  const ImageDataset data = folder.empty() ? generated_digits(std::max<int64_t>(batch, 10000), 1) : load_mnist(folder, Split::train);
-  std::printf("MLP 784-512-256-10, Adam, batch %lld, loader included; 200 steps after 20\n", static_cast<long long>(batch));
+  const ImageDataset data =
+      folder.empty() ? generated_digits(std::max<int64_t>(batch, 10000), 1) : load_mnist(folder, Split::train);
+  std::printf("MLP 784-512-256-10, Adam, batch %lld, loader included; 200 steps after 20\n",
+              static_cast<long long>(batch));
   std::printf("%8s %10s %12s %12s %15s\n", "threads", "images/s", "page faults", "allocations", "cache requests");
   bool clean = true;
   for (const int count : {1, 2}) {

@@ -11,14 +11,16 @@ namespace {
 // cube:  y = x^3      dx = 3 x^2 dy
 void cube(const Call& call) {
   dispatch_compute(call.in[0].dtype, [&]<class T>() {
-    for (int64_t i = 0; i < call.in[0].shape.elements(); ++i) call.out[0].as<T>()[i] = std::pow(call.in[0].as<T>()[i], T(3));
+    for (int64_t i = 0; i < call.in[0].shape.elements(); ++i)
+      call.out[0].as<T>()[i] = std::pow(call.in[0].as<T>()[i], T(3));
   });
 }
 
 void cube_grad(const Call& call) {
   dispatch_compute(call.in[0].dtype, [&]<class T>() {
     const T* x = call.in[0].as<T>();
-    for (int64_t i = 0; i < call.in[0].shape.elements(); ++i) call.grad_in[0].as<T>()[i] = 3 * x[i] * x[i] * call.grad_out[0].as<T>()[i];
+    for (int64_t i = 0; i < call.in[0].shape.elements(); ++i)
+      call.grad_in[0].as<T>()[i] = 3 * x[i] * x[i] * call.grad_out[0].as<T>()[i];
   });
 }
 
@@ -29,7 +31,10 @@ constinit const Op cube_op = {
     .forward = {cube},
     .backward = {cube_grad},
     .needs_out = nothing,
-    .samples = [](DType dtype) { return Samples{{{normal_sample({3, 5}, dtype, 1)}, {}}}; },
+    .samples =
+        [](DType dtype) {
+          return Samples{{{normal_sample({3, 5}, dtype, 1)}, {}}};
+        },
 };
 
 }  // namespace
