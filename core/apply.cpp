@@ -1,5 +1,7 @@
 // apply and launch: what happens between calling an op and its kernel running.
 #include <algorithm>
+#include <cstddef>
+#include <functional>
 
 #include <xent/core/op.h>
 #include <xent/core/require.h>
@@ -29,6 +31,14 @@ Specs specs_of(const Op& op, std::span<const Tensor> inputs, Device& device) {
   return specs;
 }
 
+// Says whether two slices share some bytes, but are not the same ones.
+bool overlap(const Slice& a, const Slice& b) {
+  const auto* first = static_cast<const std::byte*>(a.data);
+  const auto* second = static_cast<const std::byte*>(b.data);
+  const auto bytes = [](const Slice& x) { return static_cast<size_t>(x.shape.elements()) * size_of(x.dtype); };
+  return first != second && std::less<>()(first, second + bytes(b)) && std::less<>()(second, first + bytes(a));
+}
+
 void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& outputs, const Attrs& attrs,
                  Device device) {
   InlineVector<Slice, 8> in, out;
@@ -37,6 +47,10 @@ void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& ou
     note_use(input);
   }
   for (const Tensor& output : outputs) out.push_back(slice_of(output));
+  for (size_t i = 0; i < inputs.size(); ++i)
+    for (size_t j = 0; j < inputs.size(); ++j)
+      require<ArgumentError>(!(op.updates >> i & 1) || !in[i] || !in[j] || !overlap(in[i], in[j]),
+                             "{}: inputs {} and {} overlap in memory, and {} is updated", op.name, i, j, i);
   for (size_t i = 0; i < inputs.size(); ++i)  // before the kernel, which may throw half-way
     if (op.updates >> i & 1 && inputs[i]) note_update(inputs[i], inputs);
   launch(op, op.forward, {.in = {in.data(), in.size()}, .out = {out.data(), out.size()}, .attrs = attrs}, device);

@@ -74,7 +74,13 @@ void accumulate(const Call& call) { add_to(call.in[0], call.in[1]); }
 namespace {
 
 Specs infer_copy(std::span<const Spec> in, const Attrs&) { return {in[0]}; }
-Specs infer_none(std::span<const Spec>, const Attrs&) { return {}; }
+Specs infer_fill(std::span<const Spec>, const Attrs&) { fail<ArgumentError>("fill: use Tensor::full, or fill()"); }
+
+Specs infer_accumulate(std::span<const Spec> in, const Attrs&) {
+  require<ShapeError>(in[0].shape == in[1].shape && in[0].dtype == in[1].dtype, "accumulate: {} {} onto {} {}",
+                      in[1].dtype, in[1].shape, in[0].dtype, in[0].shape);
+  return {};
+}
 
 Samples copy_samples(DType dtype) { return {{{Tensor::full({3, 5}, 0.5, dtype)}, {}}}; }
 
@@ -84,7 +90,7 @@ constinit const Op fill_op = {
     .name = "fill",
     .formula = "x = value",
     .inputs = 0,
-    .infer = infer_none,
+    .infer = infer_fill,
     .forward = {cpu::fill, ON_CUDA(fill)},
 };
 
@@ -104,7 +110,7 @@ constinit const Op accumulate_op = {
     .name = "accumulate",
     .formula = "x += y",
     .inputs = 2,
-    .infer = infer_none,
+    .infer = infer_accumulate,
     .forward = {cpu::accumulate, ON_CUDA(accumulate)},
     .updates = 0b1,
 };

@@ -9,6 +9,12 @@ extern const Op fill_op;        // x = value
 extern const Op copy_op;        // y = x
 extern const Op accumulate_op;  // x += y, in place
 
+namespace cpu {
+
+void add_to(const Slice& to, const Slice& from);  // to += from: alike, of any floating dtype
+
+}  // namespace cpu
+
 void launch_fill(const Tensor& x, double value);
 void launch_copy(const Tensor& to, const Tensor& from);
 void launch_accumulate(const Tensor& to, const Tensor& from);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstddef>
 
 #include <xent/core/require.h>
 #include <xent/core/tape.h>
@@ -10,6 +11,14 @@ namespace {
 auto position(auto& entries, uint64_t id) {
   return std::lower_bound(entries.begin(), entries.end(), id,
                           [](const auto& entry, uint64_t key) { return entry.first < key; });
+}
+
+// Says whether two tensors share bytes.
+bool overlap(const Tensor& a, const Tensor& b) {
+  if (a.storage() != b.storage()) return false;
+  const auto* first = static_cast<const std::byte*>(a.raw());
+  const auto* second = static_cast<const std::byte*>(b.raw());
+  return first < second + b.bytes() && second < first + a.bytes();
 }
 
 }  // namespace
@@ -46,6 +55,9 @@ void Gradients::set(const Tensor& x, Tensor gradient) {
                       x.shape());
   require<DTypeError>(gradient.dtype() == x.dtype(), "Gradients::set: gradient of {} for a tensor of {}",
                       gradient.dtype(), x.dtype());
+  bool shared = overlap(gradient, x);
+  for (const auto& [id, other] : entries_) shared |= id != x.id() && overlap(gradient, other);
+  require<ArgumentError>(!shared, "Gradients::set: the bytes are in use for another tensor; clone() them");
   set(x.id(), std::move(gradient));
 }
 

@@ -9,7 +9,7 @@
 //
 // An op is recorded if one of its inputs wants a gradient: a parameter (set_requires_grad), a watched tensor, or the
 // output of a recorded op. Without a living tape nothing is recorded, so evaluation needs no switch. Tapes belong to
-// their thread and nest: the innermost records. docs/tape.md tells more.
+// their thread, also at their end, and nest: the innermost records. docs/tape.md tells more.
 #pragma once
 
 #include <cstdint>

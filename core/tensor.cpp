@@ -36,6 +36,7 @@ Tensor Tensor::wrap(StorageRef storage, const Shape& shape, DType dtype) {
 }
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+  require<DTypeError>(size_of(dtype) > 0, "Tensor: unknown dtype {}", static_cast<int>(dtype));
   return wrap(Storage::allocate(static_cast<size_t>(shape.elements()) * size_of(dtype), device), shape, dtype);
 }
 

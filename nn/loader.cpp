@@ -62,9 +62,9 @@ Loader::Iterator Loader::begin() {
     std::iota(order_.begin(), order_.end(), 0);  // not the order of the epoch before
     shuffle(std::span(order_), random);
   }
-  ++epoch_;
   ++loops_;
   load(0);
+  ++epoch_;  // not if the first batch cannot be had
   return Iterator(*this);
 }
 

@@ -31,7 +31,7 @@ Adam::Options as_adam(const AdamW::Options& options) {
 
 // ---- Optimizer ----
 
-const Optimizer::Group& Optimizer::append(std::vector<Parameter> parameters, double learning_rate) {
+void Optimizer::check(const std::vector<Parameter>& parameters, double learning_rate) const {
   require_rate(learning_rate);
   require<ArgumentError>(!parameters.empty(), "optimizer: no parameters; does the model name its parts in visit()?");
   for (size_t i = 0; i < parameters.size(); ++i) {
@@ -44,10 +44,12 @@ const Optimizer::Group& Optimizer::append(std::vector<Parameter> parameters, dou
       for (const Parameter& other : group.parameters) twice |= other.value.id() == parameter.value.id();
     require<ArgumentError>(!twice, "optimizer: {} is given twice", parameter.name);
   }
+}
+
+void Optimizer::append(std::vector<Parameter> parameters, double learning_rate) {
   Tensor rate = Tensor::persistent("an optimizer", {}, DType::f32, parameters[0].value.device());
   rate.fill(learning_rate);
   groups_.push_back({std::move(parameters), std::move(rate)});
-  return groups_.back();
 }
 
 Tensor Optimizer::zeros_like(const Tensor& parameter) {
@@ -95,8 +97,11 @@ void Sgd::add_group(std::vector<Parameter> parameters, const Options& options) {
   require_not_negative("weight decay", options.weight_decay);
   require<ArgumentError>(!options.nesterov || options.momentum > 0, "optimizer: Nesterov's variant needs a momentum");
   State state{.options = {options.momentum, options.nesterov, options.weight_decay}, .velocity = {}};
-  for (const Parameter& parameter : append(std::move(parameters), options.learning_rate).parameters)
+  check(parameters, options.learning_rate);
+  for (const Parameter& parameter : parameters)
     state.velocity.push_back(options.momentum > 0 ? zeros_like(parameter.value) : Tensor());
+  states_.reserve(states_.size() + 1);  // a group without its state must not be seen, whatever throws
+  append(std::move(parameters), options.learning_rate);
   states_.push_back(std::move(state));
 }
 
@@ -122,10 +127,13 @@ void Adam::add_group(std::vector<Parameter> parameters, const Options& options) 
   require_not_negative("weight decay", options.weight_decay);
   State state{
       .options = {options.beta1, options.beta2, options.epsilon, options.weight_decay, decoupled_}, .m = {}, .v = {}};
-  for (const Parameter& parameter : append(std::move(parameters), options.learning_rate).parameters) {
+  check(parameters, options.learning_rate);
+  for (const Parameter& parameter : parameters) {
     state.m.push_back(zeros_like(parameter.value));
     state.v.push_back(zeros_like(parameter.value));
   }
+  states_.reserve(states_.size() + 1);  // a group without its state must not be seen, whatever throws
+  append(std::move(parameters), options.learning_rate);
   states_.push_back(std::move(state));
 }
 

@@ -44,8 +44,9 @@ class Optimizer {
   Optimizer() = default;
   const Group& group(size_t index) const;  // throws ArgumentError
 
-  // Appends a group after checking it. Throws ArgumentError if it is empty, or a parameter is in a group already.
-  const Group& append(std::vector<Parameter> parameters, double learning_rate);
+  // Throws ArgumentError if a group is empty, or has a parameter that is in a group already.
+  void check(const std::vector<Parameter>& parameters, double learning_rate) const;
+  void append(std::vector<Parameter> parameters, double learning_rate);
   static Tensor zeros_like(const Tensor& parameter);
 
   virtual void begin_step() {}

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include <xent/core/dispatch.h>
+#include <xent/core/fill.h>
 #include <xent/core/on_cuda.h>
 #include <xent/core/op.h>
 #include <xent/core/parallel.h>
@@ -62,11 +63,10 @@ void slice_rows_grad(const Call& call) {
   const int64_t first = call.attrs.as<RowsAttrs>().begin * dx.shape.product(1, dx.shape.rank());
   const int64_t last = first + dy.shape.elements();
   if (dx.beta != 0) {
-    dispatch_compute(dx.dtype, [&]<class T>() {
-      parallel_for(last - first, grain, [to = dx.as<T>() + first, from = dy.as<T>()](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) to[i] += from[i];
-      });
-    });
+    add_to({.data = dx.as<std::byte>() + first * static_cast<int64_t>(size_of(dx.dtype)),
+            .shape = dy.shape,
+            .dtype = dx.dtype},
+           dy);
     return;
   }
   dispatch(dx.dtype, [&]<class T>() {

@@ -51,6 +51,9 @@ Specs infer_loss(std::span<const Spec> in, const Attrs& attrs) {
                       "{}: labels are {}; use u8, i32 or i64{}", op, labels.dtype,
                       one_hot ? ", class indices: argmax(labels) if they are one-hot" : ": cast(labels, DType::i64)");
 
+  require<ArgumentError>(reduction.kind <= Reduction::Kind::mean, "{}: unknown reduction {}", op,
+                         static_cast<int>(reduction.kind));
+
   std::array<int64_t, Shape::max_rank> extents{};
   size_t rank = 0;
   for (int a = 0; a < logits.shape.rank(); ++a)

@@ -240,3 +240,14 @@ TEST_CASE("a cast of no elements, and of an empty handle") {
   CHECK(cast(Tensor::zeros({0, 3}), DType::u8).shape() == Shape{0, 3});
   CHECK_THROWS_WITH_AS(cast(Tensor(), DType::f32), "cast: input 0 is an empty tensor handle", ArgumentError);
 }
+
+TEST_CASE("two gradients arrive at one tensor of 16 bits, by a cast or by a slice") {
+  for (const DType dtype : {DType::f16, DType::bf16}) {
+    const Tensor x = Tensor::ones({3, 1}, dtype);
+    Tape tape;
+    tape.watch(x);
+    const Tensor y = cast(slice_rows(x, 0, 2), DType::f32) + cast(slice_rows(x, 1, 3), DType::f32);
+    const Gradients gradients = tape.backward(sum(y) + sum(cast(x, DType::f32)));
+    CHECK(cast(gradients[x], DType::f32).to_vector<float>() == std::vector<float>{2, 3, 2});
+  }
+}

@@ -161,3 +161,11 @@ TEST_CASE("an optimizer and its learning rate are not made or set inside a Step"
   Step sets([&](const Tensor&) { optimizer.set_learning_rate(0.5); });
   CHECK_THROWS_AS(sets(target), ReplayError);
 }
+
+TEST_CASE("an update whose tensors overlap is refused: its result would depend on the order of the elements") {
+  const Tensor base = Tensor::ones({5}), rate = Tensor::scalar(0.5);
+  CHECK_THROWS_WITH_AS(sgd_step(base.slice(1, 5), base.slice(0, 4), {}, rate), doctest::Contains("overlap in memory"),
+                       ArgumentError);
+  sgd_step(base.slice(0, 2), base.slice(2, 4), {}, rate);
+  CHECK(base.to_vector<float>() == std::vector<float>{0.5f, 0.5f, 1, 1, 1});
+}

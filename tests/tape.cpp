@@ -393,3 +393,12 @@ TEST_CASE("print shows op, shapes, what is kept and its bytes") {
         "  2  mul                    [2, 3] [2, 3] -> [2, 3]                              in0 in1                48\n"
         "  3  sum                    [2, 3] -> []                                                                 0\n");
 }
+
+TEST_CASE("two tensors cannot have one gradient, nor a tensor itself as its own") {
+  const Tensor a = f64({1}), b = f64({2}), g = f64({0});
+  Gradients gradients;
+  gradients.set(a, g);
+  CHECK_THROWS_AS(gradients.set(b, g), ArgumentError);
+  CHECK_THROWS_AS(gradients.set(a, a), ArgumentError);
+  gradients.set(a, g);  // the same again is fine
+}
