@@ -54,7 +54,7 @@ Cost measure(const ImageDataset& data, int64_t batch, int thread_count) {
     optimizer.step(tape.backward(loss));
     return loss;
   });
-  constexpr int warm_up = 20, measured = 200;
+  constexpr int warm_up = 3, measured = 200;
   std::vector<double> seconds;
   seconds.reserve(measured);
   Cost cost{};
@@ -93,7 +93,7 @@ int main(int argc, char** argv) {
   const std::string folder = find_fashion_mnist();
   const ImageDataset data =
       folder.empty() ? generated_digits(std::max<int64_t>(batch, 10000), 1) : load_mnist(folder, Split::train);
-  std::printf("MLP 784-512-256-10, Adam, batch %lld, loader included; 200 steps after 20\n",
+  std::printf("MLP 784-512-256-10, Adam, batch %lld, loader included; 200 steps after 3\n",
               static_cast<long long>(batch));
   std::printf("%8s %10s %12s %12s %15s\n", "threads", "images/s", "page faults", "allocations", "cache requests");
   bool clean = true;
