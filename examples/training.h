@@ -135,7 +135,7 @@ class Report {
         throw std::runtime_error("cannot write " + options.log + "; is it a folder, or in one that does not exist?");
     }
     if (!options.quiet)
-      std::printf("%s: %lld training and %lld test images; %lld parameters; %d thread%s\n", data.name.c_str(),
+      std::printf("%s: %lld training and %lld test images; %lld weights; %d thread%s\n", data.name.c_str(),
                   static_cast<long long>(data.train.size()), static_cast<long long>(data.test.size()),
                   static_cast<long long>(parameters), options.threads, options.threads == 1 ? "" : "s");
   }
