@@ -47,12 +47,13 @@ void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& ou
     note_use(input);
   }
   for (const Tensor& output : outputs) out.push_back(slice_of(output));
+  const auto updated = [&](size_t i) { return op.updates >> i & 1 && inputs[i]; };
   for (size_t i = 0; i < inputs.size(); ++i)
-    for (size_t j = 0; j < inputs.size(); ++j)
-      require<ArgumentError>(!(op.updates >> i & 1) || !in[i] || !in[j] || !overlap(in[i], in[j]),
+    for (size_t j = 0; updated(i) && j < inputs.size(); ++j)
+      require<ArgumentError>(!in[j] || !overlap(in[i], in[j]),
                              "{}: inputs {} and {} overlap in memory, and {} is updated", op.name, i, j, i);
   for (size_t i = 0; i < inputs.size(); ++i)  // before the kernel, which may throw half-way
-    if (op.updates >> i & 1 && inputs[i]) note_update(inputs[i], inputs);
+    if (updated(i)) note_update(inputs[i], inputs);
   launch(op, op.forward, {.in = {in.data(), in.size()}, .out = {out.data(), out.size()}, .attrs = attrs}, device);
 }
 
@@ -98,8 +99,7 @@ void launch(const Op& op, const Kernel& kernel, Call call, Device device) {
 }
 
 Specs same_as_input(std::span<const Spec> in, const Attrs&) {
-  require<DTypeError>(in[0].dtype == DType::f32 || in[0].dtype == DType::f64,
-                      "ops compute in f32 and f64, not {}; cast first", in[0].dtype);
+  require<DTypeError>(is_computable(in[0].dtype), "ops compute in f32 and f64, not {}; cast first", in[0].dtype);
   return {in[0]};
 }
 

@@ -39,6 +39,12 @@ constexpr bool is_floating(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::f16 || dtype == DType::bf16;
 }
 
+// The types that ops compute in.
+constexpr bool is_computable(DType dtype) { return dtype == DType::f32 || dtype == DType::f64; }
+
+// The types of labels and indices.
+constexpr bool is_index(DType dtype) { return dtype == DType::u8 || dtype == DType::i32 || dtype == DType::i64; }
+
 // IEEE 754 binary16: 1 sign, 5 exponent, 10 mantissa bits. Conversions are exact or rounded to nearest, ties to even.
 struct Float16 {
   uint16_t bits = 0;

@@ -230,11 +230,11 @@ bool Tape::owned(const Slot& slot) { return slot.in_place || slot.gradient.stora
 
 void Tape::run(const Node& node) {
   InlineVector<Slice, 8> in, out, grad_in, grad_out;
+  const Tensor none;
   bool arrived = false;
   for (const Kept& kept : node.out) {
     out.push_back(slice_of(kept.tensor));
-    const Tensor& gradient =
-        kept.slot >= 0 ? slots_[static_cast<size_t>(kept.slot)].gradient : kept.tensor.without_bytes();
+    const Tensor& gradient = kept.slot >= 0 ? slots_[static_cast<size_t>(kept.slot)].gradient : none;
     note_use(gradient);
     grad_out.push_back(gradient ? slice_of(gradient)
                                 : Slice{.shape = kept.tensor.shape(), .dtype = kept.tensor.dtype()});

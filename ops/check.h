@@ -8,7 +8,7 @@ namespace xent {
 
 // Throws DTypeError for a dtype that ops do not compute in.
 inline void require_computable(const char* op, const Spec& input) {
-  require<DTypeError>(input.dtype == DType::f32 || input.dtype == DType::f64,
+  require<DTypeError>(is_computable(input.dtype),
                       "{}: takes f32 and f64, not {}; cast first", op, input.dtype);
 }
 

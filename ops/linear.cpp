@@ -39,10 +39,9 @@ Specs infer_linear(std::span<const Spec> in, const Attrs& attrs) {
   require<ShapeError>(!bias || bias.shape == Shape{weight.shape[1]},
                       "linear: bias {} must be [{}], one per column of weight {}", bias.shape, weight.shape[1],
                       weight.shape);
-  require<DTypeError>(
-      (x.dtype == DType::f32 || x.dtype == DType::f64) && weight.dtype == x.dtype && (!bias || bias.dtype == x.dtype),
-      "linear: input {}, weight {}, bias {}: all must be f32, or all f64; cast them", x.dtype, weight.dtype,
-      bias ? name(bias.dtype) : "absent");
+  require<DTypeError>(is_computable(x.dtype) && weight.dtype == x.dtype && (!bias || bias.dtype == x.dtype),
+                      "linear: input {}, weight {}, bias {}: all must be f32, or all f64; cast them", x.dtype,
+                      weight.dtype, bias ? name(bias.dtype) : "absent");
   std::array<int64_t, Shape::max_rank> extents{};
   std::ranges::copy(x.shape, extents.begin());
   const auto rank = static_cast<size_t>(x.shape.rank());

@@ -30,7 +30,7 @@ Specs infer_matmul(std::span<const Spec> in, const Attrs& attrs) {
   const int64_t n = b[b_transposed ? 0 : 1], k_of_b = b[b_transposed ? 1 : 0];
   require<ShapeError>(k == k_of_b, "matmul: {}{} times {}{}: the inner extents {} and {} must be equal", a,
                       a_transposed ? " transposed" : "", b, b_transposed ? " transposed" : "", k, k_of_b);
-  require<DTypeError>(in[0].dtype == in[1].dtype && (in[0].dtype == DType::f32 || in[0].dtype == DType::f64),
+  require<DTypeError>(in[0].dtype == in[1].dtype && is_computable(in[0].dtype),
                       "matmul: {} times {}: both must be f32, or both f64; cast one", in[0].dtype, in[1].dtype);
   return {{Shape{m, n}, in[0].dtype}};
 }

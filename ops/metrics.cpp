@@ -31,8 +31,7 @@ Specs infer_mean_metric(std::span<const Spec> in, const Attrs& attrs) {
   require_state("accumulate_mean", in[0]);
   require<ShapeError>(in[1].shape.elements() == 1, "accumulate_mean: the value has shape {}, not one element",
                       in[1].shape);
-  require<DTypeError>(in[1].dtype == DType::f32 || in[1].dtype == DType::f64,
-                      "accumulate_mean: takes f32 and f64, not {}", in[1].dtype);
+  require<DTypeError>(is_computable(in[1].dtype), "accumulate_mean: takes f32 and f64, not {}", in[1].dtype);
   return {};
 }
 
@@ -42,8 +41,7 @@ Specs infer_correct(std::span<const Spec> in, const Attrs&) {
   require<ShapeError>(logits.shape.rank() == 2 && logits.shape[1] > 0 && labels.shape == Shape{logits.shape[0]},
                       "accumulate_correct: logits {} and labels {}: expected [rows, classes] and [rows]", logits.shape,
                       labels.shape);
-  require<DTypeError>((logits.dtype == DType::f32 || logits.dtype == DType::f64) &&
-                          (labels.dtype == DType::u8 || labels.dtype == DType::i32 || labels.dtype == DType::i64),
+  require<DTypeError>(is_computable(logits.dtype) && is_index(labels.dtype),
                       "accumulate_correct: logits of {} and labels of {}; use f32 or f64, and u8, i32 or i64",
                       logits.dtype, labels.dtype);
   return {};

@@ -42,8 +42,7 @@ struct AdvanceAttrs {
 
 // The first `count` inputs are the parameter, its gradient and its state: all alike.
 void require_alike(const char* op, std::span<const Spec> in, size_t count) {
-  require<DTypeError>(in[0].dtype == DType::f32 || in[0].dtype == DType::f64, "{}: parameters are {}; use f32 or f64",
-                      op, in[0].dtype);
+  require<DTypeError>(is_computable(in[0].dtype), "{}: parameters are {}; use f32 or f64", op, in[0].dtype);
   for (size_t i = 1; i < count; ++i)
     require<ShapeError>(!in[i] || (in[i].shape == in[0].shape && in[i].dtype == in[0].dtype),
                         "{}: gradient or state of {} {} for a parameter of {} {}", op, in[i].dtype, in[i].shape,

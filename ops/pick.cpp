@@ -7,6 +7,7 @@
 #include <xent/core/parallel.h>
 #include <xent/core/require.h>
 #include <xent/ops/all_ops.h>
+#include <xent/ops/check.h>
 #include <xent/ops/cpu/labels.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
@@ -20,10 +21,8 @@ Specs infer_pick(std::span<const Spec> in, const Attrs&) {
   require<ShapeError>(x.shape.rank() >= 1, "pick: input {} must have an axis to pick along", x.shape);
   const Shape rows(std::span<const int64_t>(x.shape.begin(), static_cast<size_t>(x.shape.rank() - 1)));
   require<ShapeError>(index.shape == rows, "pick: index {} must be {}, one per row of {}", index.shape, rows, x.shape);
-  require<DTypeError>(x.dtype == DType::f32 || x.dtype == DType::f64, "pick: takes f32 and f64, not {}; cast first",
-                      x.dtype);
-  require<DTypeError>(index.dtype == DType::u8 || index.dtype == DType::i32 || index.dtype == DType::i64,
-                      "pick: index must be u8, i32 or i64, not {}", index.dtype);
+  require_computable("pick", x);
+  require<DTypeError>(is_index(index.dtype), "pick: index must be u8, i32 or i64, not {}", index.dtype);
   return {{rows, x.dtype}};
 }
 

@@ -23,8 +23,7 @@ struct SoftmaxAttrs {
 
 template <const Op* op>
 Specs infer_softmax(std::span<const Spec> in, const Attrs&) {
-  require<DTypeError>(in[0].dtype == DType::f32 || in[0].dtype == DType::f64,
-                      "{}: takes f32 and f64, not {}; cast first", op->name, in[0].dtype);
+  require_computable(op->name, in[0]);
   return {in[0]};
 }
 

@@ -44,11 +44,10 @@ Specs infer_loss(std::span<const Spec> in, const Attrs& attrs) {
   const auto& [axis, ignore, reduction] = attrs.as<LossAttrs>();
   const int64_t classes = logits.shape[axis];
 
-  require<DTypeError>(logits.dtype == DType::f32 || logits.dtype == DType::f64,
+  require<DTypeError>(is_computable(logits.dtype),
                       "{}: logits are {}; use f32 or f64 (the arguments are logits, labels)", op, logits.dtype);
   const bool one_hot = is_floating(labels.dtype) && labels.shape == logits.shape;
-  require<DTypeError>(labels.dtype == DType::u8 || labels.dtype == DType::i32 || labels.dtype == DType::i64,
-                      "{}: labels are {}; use u8, i32 or i64{}", op, labels.dtype,
+  require<DTypeError>(is_index(labels.dtype), "{}: labels are {}; use u8, i32 or i64{}", op, labels.dtype,
                       one_hot ? ", class indices: argmax(labels) if they are one-hot" : ": cast(labels, DType::i64)");
 
   require<ArgumentError>(reduction.kind <= Reduction::Kind::mean, "{}: unknown reduction {}", op,
