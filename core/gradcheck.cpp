@@ -87,7 +87,15 @@ bool same_bits(const Tensor& a, const Tensor& b) {
 
 // The inputs of an op that can get a gradient.
 bool wanted(const Op& op, const Tensor& input, size_t i) {
-  return input && is_floating(input.dtype()) && op.differentiable >> i & 1;
+  return input && is_floating(input.dtype()) && op.differentiable >> i & 1 && !(op.updates >> i & 1);
+}
+
+// The inputs of a sample, with copies of those that the op updates: every evaluation starts from the same state.
+std::vector<Tensor> fresh_inputs(const Op& op, const Sample& sample) {
+  std::vector<Tensor> inputs = sample.inputs;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (op.updates >> i & 1 && inputs[i]) inputs[i] = inputs[i].clone();
+  return inputs;
 }
 
 // One backward of an op on a sample, from its first output, with the given upstream, for the inputs in the mask.
@@ -98,7 +106,7 @@ Gradients gradients_of(const Op& op, const Sample& sample, const Tensor& upstrea
     Tape tape;
     for (size_t i = 0; i < sample.inputs.size(); ++i)
       if (wanted(op, sample.inputs[i], i) && inputs >> i & 1) tape.watch(sample.inputs[i]);
-    tape.backward(apply(op, sample.inputs, sample.attrs)[0], gradients, {.upstream = upstream});
+    tape.backward(apply(op, fresh_inputs(op, sample), sample.attrs)[0], gradients, {.upstream = upstream});
   }
   return gradients;
 }
@@ -216,7 +224,7 @@ GradientReport check_op(const Op& op, const GradientCheckOptions& options) {
     for (size_t i = 0; i < sample.inputs.size(); ++i)
       if (wanted(op, sample.inputs[i], i)) variables.push_back(sample.inputs[i]);
     const auto f = [&](std::span<const Tensor> values) {
-      std::vector<Tensor> inputs = sample.inputs;
+      std::vector<Tensor> inputs = fresh_inputs(op, sample);
       size_t next = 0;
       for (size_t i = 0; i < inputs.size(); ++i)
         if (wanted(op, inputs[i], i)) inputs[i] = values[next++];

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <limits>
 #include <numeric>
 #include <span>
 
@@ -57,20 +58,38 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
 }
 
 Loader::Iterator Loader::begin() {
+  const int64_t epoch = resume_ ? epoch_ - 1 : epoch_, first = resume_ ? handed_ : 0;
   if (options_.shuffle) {
-    HostRandom random(options_.seed, static_cast<uint64_t>(epoch_));
+    HostRandom random(options_.seed, static_cast<uint64_t>(epoch));
     std::iota(order_.begin(), order_.end(), 0);  // not the order of the epoch before
     shuffle(std::span(order_), random);
   }
   ++loops_;
-  load(0);
-  ++epoch_;  // not if the first batch cannot be had
-  return Iterator(*this);
+  load(first);
+  epoch_ = epoch + 1;  // not if the first batch cannot be had
+  handed_ = first + 1;
+  resume_ = false;
+  return Iterator(*this, first);
 }
 
-void Loader::set_epoch(int64_t epoch) {
-  require<ArgumentError>(epoch >= 0, "set_epoch: {} is not an epoch; they count from 0", epoch);
-  epoch_ = epoch;
+void Loader::set_epoch(int64_t epoch) { set_position({options_.seed, epoch, 0}); }
+
+Loader::Position Loader::position() const {
+  if (handed_ == 0 || handed_ == batches_) return {options_.seed, epoch_, 0};
+  return {options_.seed, epoch_ - 1, handed_};
+}
+
+void Loader::set_position(const Position& position) {
+  require<ArgumentError>(position.epoch >= 0 && position.epoch < std::numeric_limits<int64_t>::max() / 2,
+                         "Loader: {} is not an epoch; they count from 0", position.epoch);
+  require<ArgumentError>(position.batch >= 0 && position.batch < batches_,
+                         "Loader: position after {} batches of an epoch that has {}; was it another data set or batch?",
+                         position.batch, batches_);
+  ++loops_;  // a loop that still runs would go on from the old one
+  options_.seed = position.seed;
+  resume_ = position.batch > 0;
+  epoch_ = position.epoch + resume_;
+  handed_ = position.batch;
 }
 
 void Loader::load(int64_t index) {
@@ -98,11 +117,15 @@ void Loader::load(int64_t index) {
 }
 
 Loader::Iterator& Loader::Iterator::operator++() {
-  require<ArgumentError>(loop_ == loader_->loops_,
-                         "Loader: another loop over it has begun; use a Loader of its own there");
+  require<ArgumentError>(
+      loop_ == loader_->loops_,
+      "Loader: another loop over it has begun, or its position was set; use a Loader of its own there");
   require<ArgumentError>(index_ < loader_->batches_, "Loader: this epoch has {} batches and is over",
                          loader_->batches_);
-  if (index_ + 1 < loader_->batches_) loader_->load(index_ + 1);
+  if (index_ + 1 < loader_->batches_) {
+    loader_->load(index_ + 1);
+    loader_->handed_ = index_ + 2;
+  }
   ++index_;
   return *this;
 }

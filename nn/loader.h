@@ -51,9 +51,21 @@ class Loader {
 
   int64_t batches() const { return batches_; }  // per epoch
 
-  // The epoch that the next loop will be, from 0. Save it and set it to go on after a restart.
+  // The epoch that the next loop will be, from 0.
   int64_t epoch() const { return epoch_; }
   void set_epoch(int64_t epoch);  // throws ArgumentError below 0
+
+  // How far the loops have come. A loop that begins after set_position starts with the batch that would have come next;
+  // a Checkpoint (checkpoint.h) keeps it.
+  struct Position {
+    uint64_t seed = 0;
+    int64_t epoch = 0;
+    int64_t batch = 0;  // handed out in this epoch
+
+    friend bool operator==(const Position&, const Position&) = default;
+  };
+  Position position() const;
+  void set_position(const Position& position);  // throws ArgumentError for one that this Loader cannot have
 
  private:
   struct Buffers {
@@ -69,7 +81,9 @@ class Loader {
   LoaderOptions options_;
   Shape sample_shape_;
   int64_t batches_;
-  int64_t epoch_ = 0;
+  int64_t epoch_ = 0;           // of the next loop
+  int64_t handed_ = 0;          // batches of the epoch before that
+  bool resume_ = false;         // the next loop goes on with that one
   uint64_t loops_ = 0;          // begun so far
   std::vector<int64_t> order_;  // of the samples in this epoch
   Buffers full_, last_;         // last_ has fewer samples
@@ -89,11 +103,11 @@ class Loader::Iterator {
 
  private:
   friend class Loader;
-  explicit Iterator(Loader& loader) : loader_(&loader), loop_(loader.loops_) {}
+  Iterator(Loader& loader, int64_t index) : loader_(&loader), loop_(loader.loops_), index_(index) {}
 
   Loader* loader_;
   uint64_t loop_;
-  int64_t index_ = 0;
+  int64_t index_;
 };
 
 }  // namespace xent

@@ -8,7 +8,7 @@ namespace xent {
 
 namespace {
 
-// Calls on_each(path, tensor) for every tensor of a module and its parts.
+// Calls on_each(path, tensor, is_buffer) for every tensor of a module and its parts.
 template <class F>
 class TensorWalk : public Visitor {
  public:
@@ -16,7 +16,10 @@ class TensorWalk : public Visitor {
 
  protected:
   void on_tensor(const char* name, Tensor& tensor) override {
-    if (tensor) on_each_(path_ + name, tensor);
+    if (tensor) on_each_(path_ + name, tensor, false);
+  }
+  void on_buffer(const char* name, Tensor& tensor) override {
+    if (tensor) on_each_(path_ + name, tensor, true);
   }
   void on_module(const char* name, Module& module) override {
     const size_t length = path_.size();
@@ -30,6 +33,12 @@ class TensorWalk : public Visitor {
   F on_each_;
   std::string path_;
 };
+
+// Appends a tensor unless it is there already: one that layers share.
+void append_once(std::vector<NamedTensor>& list, const std::string& path, const Tensor& tensor) {
+  const auto same = [&](const NamedTensor& other) { return other.value.id() == tensor.id(); };
+  if (std::ranges::none_of(list, same)) list.push_back({path, tensor});
+}
 
 class SummaryTable : public Visitor {
  public:
@@ -68,6 +77,7 @@ class SummaryTable : public Visitor {
     row.shapes += fmt::format("{}{} {}", row.shapes.empty() ? "" : ", ", name, tensor.shape());
     if (tensor.requires_grad()) row.elements += tensor.elements();
   }
+  void on_buffer(const char* name, Tensor& tensor) override { on_tensor(name, tensor); }
   void on_module(const char* name, Module& module) override {
     const std::string outer = path_;
     add(outer + name, module);
@@ -94,17 +104,23 @@ Tensor parameter(const Tensor& initial) {
 
 std::vector<Parameter> Module::parameters() {
   std::vector<Parameter> list;
-  TensorWalk walk([&](const std::string& path, Tensor& tensor) {
-    const auto same = [&](const Parameter& other) { return other.value.id() == tensor.id(); };
-    if (tensor.requires_grad() && std::ranges::none_of(list, same)) list.push_back({path, tensor});
+  TensorWalk walk([&](const std::string& path, Tensor& tensor, bool) {
+    if (tensor.requires_grad()) append_once(list, path, tensor);
   });
+  visit(walk);
+  return list;
+}
+
+std::vector<NamedTensor> Module::state() {
+  std::vector<NamedTensor> list;
+  TensorWalk walk([&](const std::string& path, Tensor& tensor, bool) { append_once(list, path, tensor); });
   visit(walk);
   return list;
 }
 
 void Module::to(Device device) {
   std::vector<std::pair<uint64_t, Tensor>> moved;  // by old id: layers that share a tensor share it afterwards
-  TensorWalk walk([&](const std::string&, Tensor& tensor) {
+  TensorWalk walk([&](const std::string&, Tensor& tensor, bool) {
     const uint64_t id = tensor.id();
     const auto found = std::ranges::find(moved, id, &std::pair<uint64_t, Tensor>::first);
     tensor = found != moved.end() ? found->second : tensor.to(device);
@@ -114,7 +130,9 @@ void Module::to(Device device) {
 }
 
 void Module::set_requires_grad(bool on) {
-  TensorWalk walk([&](const std::string&, Tensor& tensor) { tensor.set_requires_grad(on); });
+  TensorWalk walk([&](const std::string&, Tensor& tensor, bool is_buffer) {
+    if (!is_buffer) tensor.set_requires_grad(on);
+  });
   visit(walk);
 }
 

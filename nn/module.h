@@ -8,8 +8,8 @@
 //     void visit(Visitor& visitor) override { visitor("fc1", fc1)("fc2", fc2); }
 //   };
 //
-// visit() names the parts; everything else (parameters(), to(), summary()) walks over it, so a part it leaves out is not
-// trained: look at summary(model). Nothing is registered, and a module is an ordinary value; as handles do, its copies
+// visit() names the parts; everything else (parameters(), state(), to(), summary()) walks over it, so a part it leaves
+// out is neither trained nor saved: look at summary(model). Nothing is registered, and a module is an ordinary value; as handles do, its copies
 // share their tensors.
 #pragma once
 
@@ -26,11 +26,12 @@ namespace xent {
 
 class Module;
 
-// A trained tensor and the path of names to it: "fc1.weight".
-struct Parameter {
+// A tensor and the path of names to it: "fc1.weight".
+struct NamedTensor {
   std::string name;
   Tensor value;
 };
+using Parameter = NamedTensor;  // one that is trained
 
 // Marks a tensor as a parameter: made to outlive every Step, and wanting a gradient on every tape.
 // Throws ReplayError inside a Step, DTypeError for integers.
@@ -49,9 +50,15 @@ class Visitor {
     on_module(name, module);
     return *this;
   }
+  // A tensor that is not trained, but part of the state: moved and saved with the model, as running statistics are.
+  Visitor& buffer(const char* name, Tensor& tensor) {
+    on_buffer(name, tensor);
+    return *this;
+  }
 
  protected:
   virtual void on_tensor(const char* name, Tensor& tensor) = 0;
+  virtual void on_buffer(const char* name, Tensor& tensor) = 0;
   virtual void on_module(const char* name, Module& module) = 0;
 };
 
@@ -62,7 +69,7 @@ class Module {
   virtual Tensor forward(const Tensor& x) = 0;
   Tensor operator()(const Tensor& x) { return forward(x); }
 
-  // Names the parts: visitor("weight", weight)("bias", bias). None by default.
+  // Names the parts: visitor("weight", weight)("bias", bias).buffer("running_mean", running_mean). None by default.
   virtual void visit(Visitor&) {}
 
   // Says what it is in a summary: "Linear(784, 512, relu)".
@@ -71,7 +78,11 @@ class Module {
   // Lists the tensors that are trained, in the order of visit(); one that layers share is listed once.
   std::vector<Parameter> parameters();
 
-  // Freezes all parts, or trains them again. (Setting it on a copy of a handle, as parameters() returns, changes the copy.)
+  // Lists all tensors, frozen ones and buffers too: what a checkpoint keeps of a model. Handles: writing into them writes
+  // into the model.
+  std::vector<NamedTensor> state();
+
+  // Freezes all parameters, or trains them again. (Setting it on a copy of a handle, as parameters() returns, changes the copy.)
   void set_requires_grad(bool on);
 
   // Moves all tensors. Do so before an optimizer is made: it keeps handles to the parameters it was given.

@@ -73,6 +73,22 @@ void Optimizer::step(const Gradients& gradients) {
     }
 }
 
+std::vector<NamedTensor> Optimizer::state() const {
+  std::vector<NamedTensor> list;
+  for (size_t g = 0; g < groups_.size(); ++g)
+    list.push_back({fmt::format("{}.learning_rate", g), groups_[g].learning_rate});
+  append_state(list);
+  return list;
+}
+
+// Names the tensors that an optimizer keeps for the parameters of a group; without momentum there are none.
+void Optimizer::append_each(std::vector<NamedTensor>& list, size_t group, const char* kind,
+                            const std::vector<Tensor>& tensors) const {
+  for (size_t i = 0; i < tensors.size(); ++i)
+    if (tensors[i])
+      list.push_back({fmt::format("{}.{}.{}", group, kind, groups_[group].parameters[i].name), tensors[i]});
+}
+
 void Optimizer::set_learning_rate(double rate) {
   for (size_t group = 0; group < groups_.size(); ++group) set_learning_rate(group, rate);
 }
@@ -103,6 +119,10 @@ void Sgd::add_group(std::vector<Parameter> parameters, const Options& options) {
   states_.reserve(states_.size() + 1);  // a group without its state must not be seen, whatever throws
   append(std::move(parameters), options.learning_rate);
   states_.push_back(std::move(state));
+}
+
+void Sgd::append_state(std::vector<NamedTensor>& list) const {
+  for (size_t g = 0; g < states_.size(); ++g) append_each(list, g, "velocity", states_[g].velocity);
 }
 
 void Sgd::update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient,
@@ -138,6 +158,14 @@ void Adam::add_group(std::vector<Parameter> parameters, const Options& options) 
 }
 
 void Adam::begin_step() { advance(step_); }
+
+void Adam::append_state(std::vector<NamedTensor>& list) const {
+  list.push_back({"step", step_});
+  for (size_t g = 0; g < states_.size(); ++g) {
+    append_each(list, g, "m", states_[g].m);
+    append_each(list, g, "v", states_[g].v);
+  }
+}
 
 void Adam::update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient,
                   const Tensor& learning_rate) {

@@ -35,11 +35,16 @@ class Optimizer {
   size_t groups() const { return groups_.size(); }
   const std::vector<Parameter>& parameters(size_t group = 0) const { return this->group(group).parameters; }
 
+  // Lists learning rates, step count and moments, by group and parameter: "0.learning_rate", "0.m.fc1.weight". What a
+  // checkpoint keeps of an optimizer.
+  std::vector<NamedTensor> state() const;
+
  protected:
   struct Group {
     std::vector<Parameter> parameters;
     Tensor learning_rate;  // f32 []
   };
+  friend class Schedule;  // writes the learning rates
 
   Optimizer() = default;
   const Group& group(size_t index) const;  // throws ArgumentError
@@ -48,8 +53,11 @@ class Optimizer {
   void check(const std::vector<Parameter>& parameters, double learning_rate) const;
   void append(std::vector<Parameter> parameters, double learning_rate);
   static Tensor zeros_like(const Tensor& parameter);
+  void append_each(std::vector<NamedTensor>& list, size_t group, const char* kind,
+                   const std::vector<Tensor>& tensors) const;
 
   virtual void begin_step() {}
+  virtual void append_state(std::vector<NamedTensor>& list) const = 0;
   virtual void update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient,
                       const Tensor& learning_rate) = 0;
 
@@ -74,6 +82,7 @@ class Sgd : public Optimizer {
   void add_group(std::vector<Parameter> parameters, const Options& options);
 
  protected:
+  void append_state(std::vector<NamedTensor>& list) const override;
   void update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient,
               const Tensor& learning_rate) override;
 
@@ -106,6 +115,7 @@ class Adam : public Optimizer {
  protected:
   Adam(std::vector<Parameter> parameters, const Options& options, bool decoupled);
   void begin_step() override;
+  void append_state(std::vector<NamedTensor>& list) const override;
   void update(size_t group, size_t index, const Tensor& parameter, const Tensor& gradient,
               const Tensor& learning_rate) override;
 

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <span>
 
 #include <xent/core/random.h>
@@ -23,6 +24,7 @@ Tensor sigmoid(const Tensor& x);  // 1 / (1 + exp(-x))
 Tensor gelu(const Tensor& x);     // x times the normal distribution function of x, by erf
 Tensor exp(const Tensor& x);
 Tensor log(const Tensor& x);                   // NaN below 0, -inf at 0
+Tensor sqrt(const Tensor& x);                  // NaN below 0
 Tensor scale(const Tensor& x, double factor);  // factor * x; the factor is frozen in a Step
 Tensor shift(const Tensor& x, double term);    // x + term
 
@@ -67,6 +69,74 @@ enum class Activation { none, relu, tanh, sigmoid };
 // An empty handle for the bias leaves it out.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Activation activation = Activation::none);
 
+// ---- conv2d.cpp, pool2d.cpp: images are [batch, height, width, channels] ----
+
+// An extent along height and one along width; a single number stands for both: {.stride = 2}, {.padding = {1, 0}}.
+struct Extent2d {
+  int64_t height, width;
+
+  constexpr Extent2d(int64_t both) : height(both), width(both) {}
+  constexpr Extent2d(int64_t h, int64_t w) : height(h), width(w) {}
+  friend bool operator==(const Extent2d&, const Extent2d&) = default;
+};
+
+struct Conv2dOptions {
+  Extent2d stride = 1;
+  Extent2d padding = 0;   // rows and columns of zeros on each side
+  Extent2d dilation = 1;  // distance of the elements that a kernel reads
+  Activation activation = Activation::none;
+};
+
+// Slides kernels over images, activation(x * w + b):
+//   [batch, h, w, in] and [kernel h, kernel w, in, out] -> [batch, h', w', out],
+//   h' = (h + 2 padding - dilation (kernel h - 1) - 1) / stride + 1, rounded down, and w' likewise.
+//   Tensor maps = conv2d(images, weight, bias, {.padding = 1, .activation = Activation::relu});
+// The kernel is not flipped, as in PyTorch. An empty handle for the bias [out] leaves it out. Throws ShapeError if the
+// kernel, dilated, is larger than the padded image.
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv2dOptions& options = {});
+
+struct Pool2dOptions {
+  Extent2d window = 2;
+  std::optional<Extent2d> stride = {};  // the window's extents unless given
+  Extent2d padding = 0;                 // at most half of the window
+};
+
+// Takes the largest element, or the mean, of each window: [batch, h, w, channels] -> [batch, h', w', channels], with
+// h' = (h + 2 padding - window h) / stride + 1, rounded down: windows that would reach beyond the padded image are left
+// out. Padding is never the largest; the mean counts it as zeros, as PyTorch does. NaN counts as largest; among equals
+// the first gets the gradient.
+Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options = {});
+Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options = {});
+Tensor global_avg_pool2d(const Tensor& x);  // [batch, h, w, channels] -> [batch, channels]
+
+// ---- batch_norm2d.cpp, layer_norm.cpp ----
+
+struct BatchNormOptions {
+  double momentum = 0.1;  // share of the batch in the running statistics
+  double epsilon = 1e-5;  // added to the variance
+};
+
+// Normalises each channel of [batch, h, w, channels] over the batch:  y = (x - mean) / sqrt(variance + epsilon) weight
+// + bias, and updates the running statistics in place as PyTorch does (with the variance of n - 1). weight, bias and
+// the statistics are [channels]; empty handles for weight and bias stand for 1 and 0. Throws ShapeError if a channel
+// has fewer than two elements.
+Tensor batch_norm2d(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor running_mean, Tensor running_var,
+                    const BatchNormOptions& options = {});
+
+// The same with given statistics, for evaluation and frozen layers. Differentiable in x, weight and bias.
+Tensor batch_norm2d_frozen(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& mean,
+                           const Tensor& variance, double epsilon = 1e-5);
+
+struct LayerNormOptions {
+  int64_t axes = 1;  // how many of the last axes are normalised together
+  double epsilon = 1e-5;
+};
+
+// Normalises over the last axes:  y = (x - mean) / sqrt(variance + epsilon) weight + bias;  weight and bias have the
+// shape of these axes, or are empty handles.
+Tensor layer_norm(const Tensor& x, const Tensor& weight = {}, const Tensor& bias = {},
+                  const LayerNormOptions& options = {});
+
 // ---- reduce.cpp ----
 
 // Sums, or averages, over the given axes (none given: all of them), which are dropped unless keep_axes.
@@ -86,6 +156,22 @@ Tensor argmax(const Tensor& x, int64_t axis = -1);
 Tensor reshape(const Tensor& x, const Shape& shape);             // as many elements
 Tensor flatten(const Tensor& x, int64_t first_axis = 1);         // [64, 28, 28, 1] -> [64, 784]
 Tensor slice_rows(const Tensor& x, int64_t begin, int64_t end);  // rows [begin, end) of the first axis
+
+// ---- permute.cpp, concat.cpp: copies; any dtype ----
+
+// Reorders the axes: axis i of the result is axis axes[i] of x.
+//   permute(images, {0, 3, 1, 2});  // [64, 28, 28, 3] -> [64, 3, 28, 28]
+Tensor permute(const Tensor& x, std::span<const int64_t> axes);
+inline Tensor permute(const Tensor& x, std::initializer_list<int64_t> axes) {
+  return permute(x, std::span(axes.begin(), axes.size()));
+}
+
+// Joins tensors along an axis; the other extents are equal.
+//   concat({a, b}, 1);  // [64, 3], [64, 5] -> [64, 8]
+Tensor concat(std::span<const Tensor> tensors, int64_t axis = 0);
+inline Tensor concat(std::initializer_list<Tensor> tensors, int64_t axis = 0) {
+  return concat(std::span(tensors.begin(), tensors.size()), axis);
+}
 
 // ---- cast.cpp: between all dtypes ----
 
@@ -109,6 +195,20 @@ Tensor pick(const Tensor& x, const Tensor& index);
 
 Tensor uniform(const Shape& shape, double low, double high, Generator& generator, DType dtype = DType::f32);
 Tensor normal(const Shape& shape, double mean, double deviation, Generator& generator, DType dtype = DType::f32);
+
+// ---- dropout.cpp, random_shift_flip.cpp: as above, and the same masks on every device ----
+
+// Zeroes each element with probability p, in [0, 1], and scales the others by 1 / (1 - p).
+Tensor dropout(const Tensor& x, double p, Generator& generator);
+
+struct ShiftFlipOptions {
+  Extent2d shift = 0;  // by up to so many rows and columns, either way
+  bool flip = false;   // mirrors left and right, every other image on average
+  double fill = 0;     // of what a shift uncovers
+};
+
+// Shifts and flips each image of [batch, height, width, channels] by random amounts of its own.
+Tensor random_shift_flip(const Tensor& x, const ShiftFlipOptions& options, Generator& generator);
 
 // ---- optimizer_steps.cpp: update in place, no gradient of their own ----
 
@@ -138,10 +238,37 @@ void adam_step(Tensor x, const Tensor& gradient, Tensor m, Tensor v, const Tenso
 // Adds to an i64 counter in place.
 void advance(Tensor counter, int64_t by = 1);
 
+// ---- clip.cpp: the norm of many tensors, and clipping by it, decided on the device; nn/clip.h uses them ----
+
+void accumulate_squares(Tensor total, const Tensor& x);  // total += sum x^2;  total is f64 []
+
+// x *= min(1, max_norm / (sqrt(squares) + 1e-6)), as torch.nn.utils.clip_grad_norm_ computes it.
+void clip_to_norm(Tensor x, const Tensor& squares, double max_norm);
+
+// ---- schedule_rate.cpp ----
+
+enum class Decay { constant, step, linear, cosine };
+
+// A learning rate over time, as a factor of the base rate. n counts steps from 0; in the first `warmup` of them the
+// factor is (n + 1) / warmup, from there on k = n - warmup counts.
+struct ScheduleOptions {
+  Decay decay = Decay::constant;
+  int64_t warmup = 0;
+  int64_t steps = 1;    // linear, cosine: from factor 1 to `last` in so many steps;  step: every so many steps ...
+  double factor = 0.1;  // ... the rate is multiplied by this
+  double last = 0;      // linear, cosine
+};
+
+// rate = base factor(count);  rate and base are f32 [], count is i64 [].
+void schedule_rate(Tensor rate, const Tensor& base, const Tensor& count, const ScheduleOptions& options = {});
+
 // ---- metrics.cpp: accumulate on the device, f64 [2] = {total, count}, read once per epoch ----
 
 void accumulate_mean(Tensor state, const Tensor& value, int64_t count);  // total += count * value
-// Counts rows whose argmax is the label; a row with a NaN is wrong. Throws LabelError as the loss does.
-void accumulate_correct(Tensor state, const Tensor& logits, const Tensor& labels);
+// Counts rows whose label is among the `top` largest logits, the first among equals ranking higher; a row with a NaN is
+// wrong. Throws LabelError as the loss does.
+void accumulate_correct(Tensor state, const Tensor& logits, const Tensor& labels, int64_t top = 1);
+// counts[label, argmax of the logits] += 1 for every row without a NaN;  counts is i64 [classes, classes].
+void accumulate_confusion(Tensor counts, const Tensor& logits, const Tensor& labels);
 
 }  // namespace xent
