@@ -4,6 +4,7 @@
 #include <functional>
 
 #include <xent/core/op.h>
+#include <xent/core/profile.h>
 #include <xent/core/require.h>
 #include <xent/core/step_state.h>
 #include <xent/core/tape.h>
@@ -95,7 +96,7 @@ void launch(const Op& op, const Kernel& kernel, Call call, Device device) {
   }
   if (StepState* step = running_step(); step && step->recording)
     step->recording->launches.emplace_back(op, function, call);
-  function(call);
+  run_kernel(op, function, call);
 }
 
 Specs same_as_input(std::span<const Spec> in, const Attrs&) {

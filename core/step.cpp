@@ -7,6 +7,7 @@
 
 #include <xent/core/arena.h>
 #include <xent/core/fill.h>
+#include <xent/core/profile.h>
 #include <xent/core/require.h>
 #include <xent/core/step_state.h>
 #include <xent/core/tape.h>
@@ -259,7 +260,7 @@ Tensors StepRunner::State::run_eagerly(Plan& plan, Recording* recording) {
 
 Tensors StepRunner::State::run_replayed(Plan& plan) {
   for (const StorageRef& storage : plan.recording->updated) storage->bump_version();  // first: a kernel may throw
-  for (const Launch& launch : plan.recording->launches) launch.function(launch.call());
+  for (const Launch& launch : plan.recording->launches) run_kernel(*launch.op, launch.function, launch.call());
   Tensors results = plan.results;
   for (Tensor& result : results) result = result.renewed();
   return results;
