@@ -2,11 +2,11 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/xent")
 
-# The headers in folders named cpu are the kernels' own; the other two include fmt and are for sources only.
+# The headers in folders named cpu are the kernels' own; the others are for sources only.
 foreach(folder IN LISTS xent_folders)
   if(EXISTS "${PROJECT_SOURCE_DIR}/${folder}")
     install(DIRECTORY ${folder} DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent"
-      FILES_MATCHING PATTERN "*.h" PATTERN cpu EXCLUDE PATTERN require.h EXCLUDE PATTERN check.h EXCLUDE)
+      FILES_MATCHING PATTERN "*.h" PATTERN cpu EXCLUDE PATTERN require.h EXCLUDE PATTERN check.h EXCLUDE PATTERN describe.h EXCLUDE)
   endif()
 endforeach()
 install(FILES nn/xent.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent")

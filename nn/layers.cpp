@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include <xent/core/require.h>
+#include <xent/nn/describe.h>
 
 namespace xent {
 
@@ -14,9 +15,8 @@ Linear::Linear(int64_t in, int64_t out, Generator& random, Activation f, const L
 }
 
 std::string Linear::describe() const {
-  constexpr const char* suffixes[] = {"", ", relu", ", tanh", ", sigmoid"};
-  return fmt::format("Linear({}, {}{}{})", weight.shape()[0], weight.shape()[1],
-                     suffixes[static_cast<size_t>(activation)], bias ? "" : ", no bias");
+  return fmt::format("Linear({}, {}{}{})", weight.shape()[0], weight.shape()[1], suffix(activation),
+                     bias ? "" : ", no bias");
 }
 
 }  // namespace xent

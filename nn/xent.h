@@ -6,8 +6,10 @@
 #include <xent/core/dispatch.h>
 #include <xent/core/gradcheck.h>
 #include <xent/core/parallel.h>
+#include <xent/core/profile.h>
 #include <xent/core/step.h>
 #include <xent/core/tape.h>
+#include <xent/nn/conv_layers.h>
 #include <xent/nn/digits.h>
 #include <xent/nn/init.h>
 #include <xent/nn/layers.h>
@@ -15,7 +17,9 @@
 #include <xent/nn/metrics.h>
 #include <xent/nn/mnist.h>
 #include <xent/nn/module.h>
+#include <xent/nn/norm_layers.h>
 #include <xent/nn/optimizer.h>
+#include <xent/nn/random_layers.h>
 #include <xent/ops/all_ops.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>

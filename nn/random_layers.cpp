@@ -1,0 +1,25 @@
+#include <xent/nn/random_layers.h>
+
+#include <xent/core/require.h>
+#include <xent/core/tape.h>
+
+namespace xent {
+
+Dropout::Dropout(double p, Generator& random) : p_(p), random_(random) {
+  require<ArgumentError>(p >= 0 && p <= 1, "Dropout({}): the probability must be in [0, 1]", p);
+}
+
+Tensor Dropout::forward(const Tensor& x) { return Tape::recording() ? dropout(x, p_, random_) : x; }
+
+std::string Dropout::describe() const { return fmt::format("Dropout({})", p_); }
+
+Tensor RandomShiftFlip::forward(const Tensor& x) {
+  return Tape::recording() ? random_shift_flip(x, options_, random_) : x;
+}
+
+std::string RandomShiftFlip::describe() const {
+  return fmt::format("RandomShiftFlip({}x{}{})", options_.shift.height, options_.shift.width,
+                     options_.flip ? ", flip" : "");
+}
+
+}  // namespace xent
