@@ -49,12 +49,18 @@ void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& ou
   }
   for (const Tensor& output : outputs) out.push_back(slice_of(output));
   const auto updated = [&](size_t i) { return op.updates >> i & 1 && inputs[i]; };
+  // A kernel that writes an input element by element may read another name of the same bytes; a backward may not, for
+  // which they would be too late.
+  const auto same = [&](size_t i, size_t j) { return op.backward && i != j && in[i].data == in[j].data; };
   for (size_t i = 0; i < inputs.size(); ++i)
     for (size_t j = 0; updated(i) && j < inputs.size(); ++j)
-      require<ArgumentError>(!in[j] || !overlap(in[i], in[j]),
+      require<ArgumentError>(!in[j] || !(overlap(in[i], in[j]) || same(i, j)),
                              "{}: inputs {} and {} overlap in memory, and {} is updated", op.name, i, j, i);
+  // What a differentiable op writes to an input without a gradient is a constant to every tape, as are its outputs
+  // without one: running statistics, a generator's state.
+  const auto constant = [&](size_t i) { return op.backward && !(op.differentiable >> i & 1); };
   for (size_t i = 0; i < inputs.size(); ++i)  // before the kernel, which may throw half-way
-    if (updated(i)) note_update(inputs[i], inputs);
+    if (updated(i)) note_update(inputs[i], constant(i) ? std::span<const Tensor>() : inputs);
   launch(op, op.forward, {.in = {in.data(), in.size()}, .out = {out.data(), out.size()}, .attrs = attrs}, device);
 }
 

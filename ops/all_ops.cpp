@@ -8,14 +8,15 @@ namespace {
 // clang-format off
 constexpr const Op* table[] = {
     &fill_op, &copy_op, &accumulate_op,
-    &relu_op, &tanh_op, &sigmoid_op, &gelu_op, &exp_op, &log_op, &scale_op, &shift_op,
+    &relu_op, &tanh_op, &sigmoid_op, &gelu_op, &exp_op, &log_op, &sqrt_op, &scale_op, &shift_op,
     &add_op, &sub_op, &mul_op, &div_op,
     &matmul_op, &linear_op,
+    &batch_norm2d_op, &batch_norm2d_frozen_op, &layer_norm_op,
     &sum_op, &mean_op, &argmax_op,
-    &reshape_op, &slice_rows_op, &cast_op,
+    &reshape_op, &slice_rows_op, &permute_op, &concat_op, &cast_op,
     &softmax_op, &log_softmax_op, &pick_op, &softmax_cross_entropy_op,
-    &uniform_op, &normal_op,
-    &sgd_step_op, &adam_step_op, &advance_op,
+    &uniform_op, &normal_op, &dropout_op,
+    &sgd_step_op, &adam_step_op, &advance_op, &accumulate_squares_op, &clip_to_norm_op,
     &accumulate_mean_op, &accumulate_correct_op,
 };
 // clang-format on

@@ -1,4 +1,4 @@
-// relu, tanh, sigmoid, gelu, exp, log, scale, shift:  y_i = f(x_i)      dx_i = dy_i f'(x_i)
+// relu, tanh, sigmoid, gelu, exp, log, sqrt, scale, shift:  y_i = f(x_i)      dx_i = dy_i f'(x_i)
 //
 // The functions themselves are in elementwise.h. Where f' can be told from the output, the input's bytes are dropped.
 #include <type_traits>
@@ -114,6 +114,7 @@ constinit const Op sigmoid_op = elementwise<scalar::Sigmoid>("y = 1 / (1 + exp(-
 constinit const Op gelu_op = elementwise<scalar::Gelu>("y = x/2 (1 + erf(x / sqrt(2)))", samples<normal_sample>);
 constinit const Op exp_op = elementwise<scalar::Exp>("y = exp(x)", samples<normal_sample>);
 constinit const Op log_op = elementwise<scalar::Log>("y = log(x)", samples<positive_sample>);
+constinit const Op sqrt_op = elementwise<scalar::Sqrt>("y = sqrt(x)", samples<positive_sample>);
 constinit const Op scale_op = elementwise<scalar::Scale>("y = factor x", scale_samples);
 constinit const Op shift_op = elementwise<scalar::Shift>("y = x + term", shift_samples);
 
@@ -123,6 +124,7 @@ Tensor sigmoid(const Tensor& x) { return apply(sigmoid_op, {x})[0]; }
 Tensor gelu(const Tensor& x) { return apply(gelu_op, {x})[0]; }
 Tensor exp(const Tensor& x) { return apply(exp_op, {x})[0]; }
 Tensor log(const Tensor& x) { return apply(log_op, {x})[0]; }
+Tensor sqrt(const Tensor& x) { return apply(sqrt_op, {x})[0]; }
 Tensor scale(const Tensor& x, double factor) { return apply(scale_op, {x}, scalar::Scale{factor})[0]; }
 Tensor shift(const Tensor& x, double term) { return apply(shift_op, {x}, scalar::Shift{term})[0]; }
 

@@ -105,6 +105,19 @@ struct Log {
   }
 };
 
+struct Sqrt {
+  static constexpr const char* name = "sqrt";
+  static constexpr Reads reads = Reads::output;
+  template <class T>
+  XENT_HOST_DEVICE T f(T x) const {
+    return std::sqrt(x);
+  }
+  template <class T>
+  XENT_HOST_DEVICE T df(T y) const {
+    return T(0.5) / y;
+  }
+};
+
 // The two below carry their number with them, as the op's attributes.
 
 struct Scale {

@@ -126,6 +126,7 @@ Trial loss_trial(Chance& c) {
 Trial update_trial(Chance& c, const Op& op) {
   const Tensor x = c.tensor(), g = c.like(x), m = c.like(x), v = c.one_in(3) ? Tensor() : c.like(x);
   const Tensor rate = c.mostly({}, DType::f32), steps = c.mostly({}, DType::i64), state = c.mostly({2}, DType::f64);
+  const Tensor total = c.mostly({}, DType::f64);
   const Tensor logits = c.tensor({c.from(0, 4), c.from(0, 4)}, c.dtype()), labels = c.labels({logits.shape()[0]}, 4);
   const double a = c.number(), b = c.one_in(2) ? 0 : c.number();
   const int64_t by = c.axis();
@@ -136,8 +137,79 @@ Trial update_trial(Chance& c, const Op& op) {
   if (&op == &adam_step_op)
     return trial({x, g, m, v, rate, steps}, [=] { adam_step(x, g, m, v, rate, steps, {a, b, a, b, by > 0}); });
   if (&op == &advance_op) return trial({steps}, [=] { advance(steps, by); });
+  if (&op == &accumulate_squares_op) return trial({total, x}, [=] { accumulate_squares(total, x); });
+  if (&op == &clip_to_norm_op) return trial({x, total}, [=] { clip_to_norm(x, total, a); });
   if (&op == &accumulate_mean_op) return trial({state, rate}, [=] { accumulate_mean(state, rate, by); });
   return trial({state, logits, labels}, [=] { accumulate_correct(state, logits, labels); });
+}
+
+Trial batch_norm_trial(Chance& c, bool frozen) {
+  const Tensor x =
+      c.one_in(12) ? c.tensor() : c.tensor({c.from(0, 3), c.from(1, 3), c.from(1, 3), c.from(0, 4)}, c.dtype());
+  const Shape channels = x.rank() > 0 ? Shape{x.shape()[-1]} : Shape{};
+  const auto maybe = [&] { return c.one_in(3) ? Tensor() : c.mostly(channels, x.dtype()); };
+  const Tensor weight = maybe(), bias = maybe(), mean = c.mostly(channels, x.dtype()),
+               var = c.mostly(channels, x.dtype());
+  const double epsilon = std::abs(c.number()), momentum = c.one_in(4) ? c.number() : 0.25;
+  return {{x, weight, bias, mean, var},
+          [=] {
+            return frozen ? batch_norm2d_frozen(x, weight, bias, mean, var, epsilon)
+                          : batch_norm2d(x, weight, bias, mean, var, {momentum, epsilon});
+          },
+          [=] { return x.shape(); }};
+}
+
+Trial layer_norm_trial(Chance& c) {
+  const Tensor x = c.tensor();
+  const int64_t axes = c.one_in(4) ? c.axis() : c.from(1, std::max(x.rank(), 1));
+  const bool fits = axes >= 1 && axes <= x.rank();
+  const Shape row = fits ? shape_of(Extents(x.shape().end() - axes, x.shape().end())) : Shape{};
+  const auto maybe = [&] { return c.one_in(3) ? Tensor() : c.mostly(row, x.dtype()); };
+  const Tensor weight = maybe(), bias = maybe();
+  const double epsilon = std::abs(c.number());
+  return {{x, weight, bias}, [=] { return layer_norm(x, weight, bias, {axes, epsilon}); }, [=] { return x.shape(); }};
+}
+
+Trial dropout_trial(Chance& c) {
+  const Tensor x = c.tensor(), state = c.mostly({2}, DType::i64);
+  const double p = c.one_in(4) ? c.number() : c.uniform();
+  Generator generator(1);
+  if (state && state.shape() == Shape{2} && state.dtype() == DType::i64) Tensor(generator.state()).copy_from(state);
+  return {{x, generator.state()}, [=]() mutable { return dropout(x, p, generator); }, [=] { return x.shape(); }};
+}
+
+Trial permute_trial(Chance& c) {
+  const Tensor x = c.tensor();
+  Extents axes(static_cast<size_t>(x.rank()));
+  for (size_t i = 0; i < axes.size(); ++i) {
+    axes[i] = static_cast<int64_t>(i);
+    std::swap(axes[i], axes[c.below(i + 1)]);
+  }
+  for (int64_t& axis : axes)
+    if (c.one_in(20)) axis = c.axis();
+  if (c.one_in(12)) axes.resize(c.below(12));
+  return {{x},
+          [=] { return permute(x, axes); },
+          [=] {
+            Extents extents;
+            for (const int64_t axis : axes) extents.push_back(x.shape()[axis]);
+            return shape_of(extents);
+          }};
+}
+
+Trial concat_trial(Chance& c) {
+  const Tensor x = c.tensor();
+  const bool fits = x.rank() > 0 && !c.one_in(8);
+  const int64_t axis = fits ? c.from(-x.rank(), x.rank() - 1) : c.axis();
+  std::vector<Tensor> in = {x};
+  while (!c.one_in(4))
+    in.push_back(fits && !c.one_in(20) ? c.mostly(replaced(x, axis, {c.from(0, 3)}), x.dtype()) : c.like(x));
+  return {in, [=] { return concat(in, axis); },
+          [=] {
+            int64_t extent = 0;
+            for (const Tensor& part : in) extent += part.shape()[axis];
+            return replaced(x, axis, {extent});
+          }};
 }
 
 Trial view_trial(Chance& c, const Op& op) {
@@ -167,6 +239,11 @@ Trial trial_of(const Op& op, Chance& c) {
   if (is(uniform_op, normal_op)) return random_trial(c, op);
   if (is(matmul_op)) return matmul_trial(c);
   if (is(linear_op)) return linear_trial(c);
+  if (is(batch_norm2d_op, batch_norm2d_frozen_op)) return batch_norm_trial(c, is(batch_norm2d_frozen_op));
+  if (is(layer_norm_op)) return layer_norm_trial(c);
+  if (is(dropout_op)) return dropout_trial(c);
+  if (is(permute_op)) return permute_trial(c);
+  if (is(concat_op)) return concat_trial(c);
   if (is(argmax_op)) return argmax_trial(c);
   if (is(pick_op)) return pick_trial(c);
   if (is(softmax_cross_entropy_op)) return loss_trial(c);
@@ -182,7 +259,7 @@ std::string fault_of(const Op& op, Chance& c, int& results) {
   Tape tape;
   for (const Tensor& x : trial.inputs) {
     before.push_back(bytes_of(x));
-    const bool differentiable = op.differentiable >> (before.size() - 1) & 1;
+    const bool differentiable = op.differentiable >> std::min<size_t>(before.size() - 1, 31) & 1;
     if (x && is_floating(x.dtype()) && differentiable && c.one_in(2)) watched.push_back(x);
   }
   for (const Tensor& x : watched) tape.watch(x);
@@ -197,7 +274,7 @@ std::string fault_of(const Op& op, Chance& c, int& results) {
   results += y ? 1 : 0;
   if (y && y.shape() != trial.shape()) return y.shape().str() + " instead of " + trial.shape().str();
   if (y && !is_written(y)) return "elements that nobody wrote";
-  if (tape.size() > 0) {
+  if (y && tape.size() > 0) {
     const Gradients gradients = tape.backward(y, {.upstream = c.tensor(y.shape(), y.dtype())});
     for (const Tensor& x : watched)
       if (gradients[x].shape() != x.shape() || !is_written(gradients[x])) return "a gradient that is not whole";
