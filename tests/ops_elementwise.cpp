@@ -117,6 +117,12 @@ TEST_CASE("log has the derivative 1/x") {
   check_near(gradient(log, x, u), {4, 2, -1, 1}, 1e-15);
 }
 
+TEST_CASE("sqrt has the derivative 1 / (2 sqrt(x))") {
+  const Doubles x = {0.25, 1, 2, 1e10}, u = {1, 2, -3, 1e5};
+  check_near(values(sqrt(line(x))), {0.5, 1, std::sqrt(2.0), 1e5}, 1e-15);
+  check_near(gradient(sqrt, x, u), {1, 1, -1.5 / std::sqrt(2.0), 0.5}, 1e-15);
+}
+
 TEST_CASE("scale multiplies, shift adds; the gradient is scaled and passed on") {
   const Doubles x = {1, -2, 0.5}, u = {3, 4, -5};
   CHECK(values(scale(line(x), -2.5)) == Doubles{-2.5, 5, -1.25});
@@ -141,7 +147,7 @@ TEST_CASE("operators with numbers are scale and shift") {
 
 TEST_CASE("a NaN stays a NaN in every elementwise op") {
   const Tensor x = line(Doubles{not_a_number});
-  for (const Tensor& y : {relu(x), tanh(x), sigmoid(x), gelu(x), exp(x), log(x), scale(x, 0), shift(x, 1)})
+  for (const Tensor& y : {relu(x), tanh(x), sigmoid(x), gelu(x), exp(x), log(x), sqrt(x), scale(x, 0), shift(x, 1)})
     CHECK(std::isnan(y.item()));
 }
 
@@ -176,6 +182,12 @@ TEST_CASE("sigmoid neither overflows nor loses its small values") {
   CHECK(y[4] == 1);
 }
 
+TEST_CASE("sqrt of less than 0 is NaN, and at 0 its slope is infinite") {
+  CHECK(std::isnan(sqrt(line(Doubles{-1})).item()));
+  CHECK(sqrt(line(Doubles{infinity})).item() == infinity);
+  CHECK(gradient(sqrt, {0}, {1})[0] == infinity);
+}
+
 TEST_CASE("log of 0 is -infinity and log of less is NaN") {
   CHECK(log(line(Doubles{0})).item() == -infinity);
   CHECK(std::isnan(log(line(Doubles{-1})).item()));
@@ -206,6 +218,7 @@ TEST_CASE("backward keeps the output, the input, or nothing") {
   CHECK(kept(relu) == 32);
   CHECK(kept([](const Tensor& input) { return exp(tanh(input)); }) == 64);
   CHECK(kept(log) == 32);
+  CHECK(kept(sqrt) == 32);
   CHECK(kept([](const Tensor& input) { return scale(shift(input, 1), 2); }) == 0);
 }
 
@@ -216,7 +229,7 @@ TEST_CASE("the shape stays, also of scalars") {
 
 TEST_CASE("one, two and three threads give the same bits") {
   const int before = threads();
-  for (Function f : {Function(relu), Function(tanh), Function(gelu), Function(log)}) {
+  for (Function f : {Function(relu), Function(tanh), Function(gelu), Function(log), Function(sqrt)}) {
     set_threads(1);
     const std::vector<Floats> one = many(f);
     for (const int count : {2, 3}) {
