@@ -79,12 +79,16 @@ Loader::Position Loader::position() const {
   return {options_.seed, epoch_ - 1, handed_};
 }
 
-void Loader::set_position(const Position& position) {
+void Loader::check_position(const Position& position) const {
   require<ArgumentError>(position.epoch >= 0 && position.epoch < std::numeric_limits<int64_t>::max() / 2,
                          "Loader: {} is not an epoch; they count from 0", position.epoch);
   require<ArgumentError>(position.batch >= 0 && position.batch < batches_,
                          "Loader: position after {} batches of an epoch that has {}; was it another data set or batch?",
                          position.batch, batches_);
+}
+
+void Loader::set_position(const Position& position) {
+  check_position(position);
   ++loops_;  // a loop that still runs would go on from the old one
   options_.seed = position.seed;
   resume_ = position.batch > 0;

@@ -65,7 +65,8 @@ class Loader {
     friend bool operator==(const Position&, const Position&) = default;
   };
   Position position() const;
-  void set_position(const Position& position);  // throws ArgumentError for one that this Loader cannot have
+  void set_position(const Position& position);          // throws ArgumentError for one that this Loader cannot have
+  void check_position(const Position& position) const;  // only throws
 
  private:
   struct Buffers {

@@ -9,6 +9,7 @@
 #include <xent/core/profile.h>
 #include <xent/core/step.h>
 #include <xent/core/tape.h>
+#include <xent/nn/checkpoint.h>
 #include <xent/nn/clip.h>
 #include <xent/nn/conv_layers.h>
 #include <xent/nn/digits.h>
