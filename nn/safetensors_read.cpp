@@ -68,6 +68,8 @@ std::string_view header_in(const std::string& path, const Contents& file) {
                        path, length, file.size, damaged);
   const std::string_view header(reinterpret_cast<const char*>(file.bytes.get()) + length_bytes, length);
   require<FormatError>(header.starts_with('{'), "checkpoint: '{}': the header is no JSON object: {}", path, damaged);
+  require<FormatError>(header.find('\0') == std::string_view::npos,  // where the parser would stop, and be content
+                       "checkpoint: '{}': the header has a zero byte: {}", path, damaged);
   return header;
 }
 
