@@ -15,7 +15,7 @@ std::string str(Extent2d extent) {
 }
 
 std::string describe_pool(const char* name, const Pool2dOptions& options) {
-  const std::string stride = options.stride ? ", stride " + str(*options.stride) : "";
+  const std::string stride = options.stride == 0 ? "" : ", stride " + str(options.stride);
   const std::string padding = options.padding == 0 ? "" : ", padding " + str(options.padding);
   return fmt::format("{}({}{}{})", name, str(options.window), stride, padding);
 }

@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <initializer_list>
-#include <optional>
 #include <span>
 
 #include <xent/core/random.h>
@@ -97,8 +96,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, co
 
 struct Pool2dOptions {
   Extent2d window = 2;
-  std::optional<Extent2d> stride = {};  // the window's extents unless given
-  Extent2d padding = 0;                 // at most half of the window
+  Extent2d stride = 0;   // 0: the window's extents
+  Extent2d padding = 0;  // at most half of the window
 };
 
 // Takes the largest element, or the mean, of each window: [batch, h, w, channels] -> [batch, h', w', channels], with

@@ -1,0 +1,203 @@
+// conv2d:  z[n, i, j, o] = b[o] + sum over k, l, c of x[n, i s - p + k d, j s - p + l d, c] w[k, l, c, o],  y = f(z)
+//          dz = dy f'(z)
+//          dx = each dz[n, i, j, o] w[k, l, c, o] added where x was read
+//          dw = x' dz over all pixels,  db = sum of dz over all pixels
+//
+// s, p, d: stride, padding, dilation; x outside the image is 0. The sums are products of matrices (cpu/convolution.h):
+// bias and activation are applied while a block is in the cache, and f'(z) is told from y, so z is never stored.
+#include <algorithm>
+#include <limits>
+
+#include <xent/core/dispatch.h>
+#include <xent/core/on_cuda.h>
+#include <xent/core/op.h>
+#include <xent/core/parallel.h>
+#include <xent/core/require.h>
+#include <xent/ops/all_ops.h>
+#include <xent/ops/check.h>
+#include <xent/ops/cpu/activation.h>
+#include <xent/ops/cpu/axis_sum.h>
+#include <xent/ops/cpu/convolution.h>
+#include <xent/ops/ops.h>
+#include <xent/ops/samples.h>
+#include <xent/ops/windows.h>
+
+namespace xent {
+
+namespace {
+
+struct Conv2dAttrs {
+  Conv2dOptions options;
+  bool operator==(const Conv2dAttrs& other) const {
+    const Conv2dOptions &a = options, &b = other.options;
+    return a.stride == b.stride && a.padding == b.padding && a.dilation == b.dilation && a.activation == b.activation;
+  }
+};
+
+Specs infer_conv2d(std::span<const Spec> in, const Attrs& attrs) {
+  const Spec &x = in[0], &weight = in[1], &bias = in[2];
+  const Conv2dOptions& options = attrs.as<Conv2dAttrs>().options;
+  require<ArgumentError>(options.activation >= Activation::none && options.activation <= Activation::sigmoid,
+                         "conv2d: activation {} is none of none, relu, tanh, sigmoid",
+                         static_cast<int>(options.activation));
+  require<ShapeError>(x.shape.rank() == 4 && weight.shape.rank() == 4,
+                      "conv2d: input {} and weight {}: expected [batch, height, width, in] and [kernel height, kernel "
+                      "width, in, out]",
+                      x.shape, weight.shape);
+  require<ShapeError>(x.shape[3] == weight.shape[2] && x.shape[3] >= 1,
+                      "conv2d: input {} does not fit weight {}: its last extent must be {}, and at least 1", x.shape,
+                      weight.shape, weight.shape[2]);
+  require<ShapeError>(!bias || bias.shape == Shape{weight.shape[3]},
+                      "conv2d: bias {} must be [{}], one per output channel of weight {}", bias.shape, weight.shape[3],
+                      weight.shape);
+  require<DTypeError>(is_computable(x.dtype) && weight.dtype == x.dtype && (!bias || bias.dtype == x.dtype),
+                      "conv2d: input {}, weight {}, bias {}: all must be f32, or all f64; cast them", x.dtype,
+                      weight.dtype, bias ? name(bias.dtype) : "absent");
+  const auto steps = [&](int axis, int64_t stride, int64_t padding, int64_t dilation) {
+    return window_steps("conv2d", x.shape, axis, weight.shape[axis - 1], stride, padding, dilation);
+  };
+  return {{{x.shape[0], steps(1, options.stride.height, options.padding.height, options.dilation.height),
+            steps(2, options.stride.width, options.padding.width, options.dilation.width), weight.shape[3]},
+           x.dtype}};
+}
+
+cpu::Convolution convolution_of(const Call& call) {
+  return {call.in[0].shape, call.in[1].shape, call.out[0].shape, call.attrs.as<Conv2dAttrs>().options};
+}
+
+size_t conv2d_workspace(const Call& call) {
+  if (call.out[0].shape.elements() == 0) return 0;
+  const cpu::Convolution c = convolution_of(call);
+  return static_cast<size_t>(c.forward_parts() * c.patch_rows() * c.depth()) * size_of(call.out[0].dtype);
+}
+
+// The workspace of backward, in elements. dz has a place of its own unless it is dy itself.
+struct GradWorkspace {
+  int64_t dz, transposed, partials, patches;
+  size_t sums;  // bytes, of the bias gradient; first, as f64
+
+  explicit GradWorkspace(const Call& call) {
+    const cpu::Convolution c = convolution_of(call);
+    const bool activated = call.attrs.as<Conv2dAttrs>().options.activation != Activation::none;
+    dz = activated ? call.out[0].shape.elements() : 0;
+    transposed = c.depth() * c.out;
+    partials = c.weight_parts() * c.depth() * c.out;
+    patches = 16 * c.patch_rows() * c.depth();
+    sums = cpu::AxisSum({c.pixels(), c.out}, 0b01).workspace();
+  }
+  size_t bytes(DType dtype) const {
+    return sums + static_cast<size_t>(dz + transposed + partials + patches) * size_of(dtype);
+  }
+};
+
+size_t conv2d_grad_workspace(const Call& call) {
+  return call.out[0].shape.elements() == 0 ? 0 : GradWorkspace(call).bytes(call.out[0].dtype);
+}
+
+}  // namespace
+
+namespace cpu {
+
+void conv2d(const Call& call) {
+  const Slice &x = call.in[0], &weight = call.in[1], &bias = call.in[2], &y = call.out[0];
+  if (y.shape.elements() == 0) return;
+  dispatch_compute(y.dtype, [&]<class T>() {
+    const Activation activation = call.attrs.as<Conv2dAttrs>().options.activation;
+    convolve<T>(convolution_of(call), x.as<T>(), weight.as<T>(), {bias.as<T>(), activation}, y.as<T>(),
+                static_cast<T*>(call.workspace));
+  });
+}
+
+// to = beta to + the sum of the partials, in order.
+template <class T>
+void add_partials(const T* partials, int64_t parts, int64_t elements, const Slice& slice) {
+  T* to = slice.as<T>();
+  parallel_for(elements, 1 << 14, [&](int64_t begin, int64_t end) {
+    if (slice.beta == 0) std::fill(to + begin, to + end, T(0));
+    for (int64_t part = 0; part < parts; ++part)
+      for (int64_t i = begin; i < end; ++i) to[i] += partials[part * elements + i];
+  });
+}
+
+template <class T>
+void conv2d_grad_of(const Call& call) {
+  const Slice &x = call.in[0], &weight = call.in[1];
+  const Slice &dx = call.grad_in[0], &dw = call.grad_in[1], &db = call.grad_in[2];
+  const Convolution c = convolution_of(call);
+  const GradWorkspace sizes(call);
+  T* dz_place = reinterpret_cast<T*>(static_cast<std::byte*>(call.workspace) + sizes.sums);
+  T* transposed = dz_place + sizes.dz;
+  T* partials = transposed + sizes.transposed;
+  T* patches = partials + sizes.partials;
+
+  const T* dz = call.grad_out[0].as<T>();
+  if (const Activation f = call.attrs.as<Conv2dAttrs>().options.activation; f != Activation::none) {
+    parallel_for(call.out[0].shape.elements(), 1 << 14, [&](int64_t begin, int64_t end) {
+      activate_grad(f, call.out[0].as<T>() + begin, dz + begin, dz_place + begin, end - begin);
+    });
+    dz = dz_place;
+  }
+  if (dx) {
+    const int64_t depth = c.depth();
+    for (int64_t i = 0; i < depth; ++i)
+      for (int64_t o = 0; o < c.out; ++o) transposed[o * depth + i] = weight.as<T>()[i * c.out + o];
+    convolve_grad_images<T>(c, dz, transposed, dx.beta, dx.as<T>(), patches);
+  }
+  if (dw) {
+    convolve_grad_weight<T>(c, x.as<T>(), dz, partials, patches);
+    add_partials(partials, c.weight_parts(), c.depth() * c.out, dw);
+  }
+  if (db)
+    AxisSum({c.pixels(), c.out}, 0b01)
+        .run<T>([&](int64_t at, int64_t, T*) { return dz + at; },
+                [&](int64_t o, double total) {
+                  db.as<T>()[o] = static_cast<T>(total + (db.beta == 0 ? 0 : static_cast<double>(db.as<T>()[o])));
+                },
+                call.workspace);
+}
+
+void conv2d_grad(const Call& call) {
+  dispatch_compute(call.in[0].dtype, [&]<class T>() {
+    if (call.out[0].shape.elements() > 0) return conv2d_grad_of<T>(call);
+    for (const Slice& gradient : call.grad_in)  // of nothing
+      if (gradient && gradient.beta == 0) std::fill_n(gradient.as<T>(), gradient.shape.elements(), T(0));
+  });
+}
+
+}  // namespace cpu
+
+namespace {
+
+Samples conv2d_samples(DType dtype) {
+  const auto sample = [&](const Shape& x, const Shape& weight, const Conv2dOptions& options, bool bias = true) {
+    const Tensor b = bias ? normal_sample({weight[3]}, dtype, 3) : Tensor();
+    return Sample{{normal_sample(x, dtype, 1), normal_sample(weight, dtype, 2), b}, Conv2dAttrs{options}};
+  };
+  return {sample({2, 5, 7, 3}, {3, 3, 3, 5}, {}),
+          sample({1, 6, 5, 2}, {3, 2, 2, 3}, {.stride = {2, 1}, .padding = {1, 0}, .activation = Activation::tanh}),
+          sample({3, 7, 8, 1}, {2, 3, 1, 4}, {.padding = {1, 2}, .dilation = {3, 2}}, false),
+          sample({2, 4, 5, 3}, {1, 1, 3, 7}, {.activation = Activation::sigmoid}),
+          sample({2, 3, 3, 2}, {3, 3, 2, 2}, {.stride = 3, .padding = 3, .dilation = 2}),
+          sample({20, 14, 13, 4}, {3, 3, 4, 6}, {.padding = 1})};  // several blocks of patches
+}
+
+}  // namespace
+
+constinit const Op conv2d_op = {
+    .name = "conv2d",
+    .formula = "y = f(x * w + b), * slides w over the images; f as for linear",
+    .inputs = 3,
+    .infer = infer_conv2d,
+    .forward = {cpu::conv2d, ON_CUDA(conv2d), conv2d_workspace},
+    .backward = {cpu::conv2d_grad, ON_CUDA(conv2d_grad), conv2d_grad_workspace},
+    .optional = 0b100,
+    .needs_in = 0b011,
+    .accumulates = true,
+    .samples = conv2d_samples,
+};
+
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
+  return apply(conv2d_op, {x, weight, bias}, Conv2dAttrs{options})[0];
+}
+
+}  // namespace xent

@@ -1,0 +1,72 @@
+// Convolution as products of patches: the pixels that one output pixel reads are a row, [kernel h, kernel w, in], and
+// the weight, a matrix of as many rows, is multiplied by it. Patches are gathered for a few output pixels at a time
+// into scratch that stays in the cache; the matrix of all of them, nine times the images, is never there.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include <xent/core/shape.h>
+#include <xent/ops/cpu/gemm.h>
+#include <xent/ops/ops.h>
+
+namespace xent::cpu {
+
+struct Convolution {
+  int64_t batch, height, width, in;     // of the images
+  int64_t kernel_height, kernel_width;  // of the weight
+  int64_t out_height, out_width, out;   // of the result
+  Extent2d stride, padding, dilation;
+
+  Convolution(const Shape& x, const Shape& weight, const Shape& y, const Conv2dOptions& options)
+      : batch(x[0]),
+        height(x[1]),
+        width(x[2]),
+        in(x[3]),
+        kernel_height(weight[0]),
+        kernel_width(weight[1]),
+        out_height(y[1]),
+        out_width(y[2]),
+        out(y[3]),
+        stride(options.stride),
+        padding(options.padding),
+        dilation(options.dilation) {}
+
+  int64_t depth() const { return kernel_height * kernel_width * in; }  // of a patch
+  int64_t image_pixels() const { return out_height * out_width; }
+  int64_t pixels() const { return batch * image_pixels(); }
+
+  // One pixel in, one pixel out: the images are the patches.
+  bool pointwise() const { return kernel_height == 1 && kernel_width == 1 && stride == 1 && padding == 0; }
+
+  // Patches gathered at a time, some 256 KiB of f32.
+  int64_t patch_rows() const { return std::clamp<int64_t>((1 << 16) / depth(), 16, 256); }
+
+  // Parts the work is cut into, each with scratch of its own: they depend on the problem only.
+  int64_t parts(int64_t items) const { return std::clamp<int64_t>(items, 1, 16); }
+  int64_t forward_parts() const { return parts((pixels() + patch_rows() - 1) / patch_rows()); }
+
+  // A part of the weight's gradient is as large as the weight: large ones are not cut, and their product is what runs
+  // in parallel.
+  int64_t weight_parts() const {
+    constexpr int64_t most_elements = 1 << 21;
+    return std::min(forward_parts(), std::max<int64_t>(1, most_elements / std::max<int64_t>(1, depth() * out)));
+  }
+};
+
+// Instantiated for float and double; the scratch of part p begins at p * patch_rows() * depth().
+
+// y = f(x * weight + bias):  [pixels, out].
+template <class T>
+void convolve(const Convolution& c, const T* x, const T* weight, const Epilogue<T>& epilogue, T* y, T* scratch);
+
+// dx = beta dx + the adjoint of the above applied to dz. transposed is the weight's transpose, [out, depth].
+template <class T>
+void convolve_grad_images(const Convolution& c, const T* dz, const T* transposed, float beta, T* dx, T* scratch);
+
+// partials[p] = part p of patches' dz, [depth, out]; weight_parts() of them.
+template <class T>
+void convolve_grad_weight(const Convolution& c, const T* x, const T* dz, T* partials, T* scratch);
+
+}  // namespace xent::cpu
