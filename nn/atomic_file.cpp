@@ -19,6 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int most_links = 40;             // in a row; Linux follows as many
+constexpr int most_tries = 1000;           // each is one writer that was quicker
 constexpr size_t largest_write = 1 << 30;  // systems take no more than 2 GiB at once
 
 // Calls a system function again as long as a signal interrupted it.
@@ -80,7 +81,10 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path) {
 // Opens the temporary file and takes its lock. A crash may have left one behind, and whoever had the lock before may
 // have renamed or removed it: then it is a checkpoint by now, or nothing, and not to be touched.
 void AtomicFile::open_partial() {
-  for (;;) {
+  bool is_ours = false;
+  for (int tries = 0; !is_ours; ++tries) {
+    require<Error>(tries < most_tries, "checkpoint: '{}': {} is another file whenever it is looked at", path_,
+                   partial_);
     // O_NONBLOCK: should it be a pipe, opening it fails instead of waiting for a reader.
     constexpr int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     file_ = Descriptor(openat(folder_.number(), partial_.c_str(), flags, 0666));
@@ -90,7 +94,7 @@ void AtomicFile::open_partial() {
     require<Error>(S_ISREG(opened.st_mode), "checkpoint: '{}': {} is in the way; remove it", path_, partial_);
     // Where a file system has no locks, two processes that write one checkpoint at once are not kept apart.
     const bool locked = uninterrupted([&] { return flock(file_.number(), LOCK_EX); }) == 0;
-    if (!locked || is_same_file(file_, folder_, partial_)) break;
+    is_ours = !locked || is_same_file(file_, folder_, partial_);
   }
   bool ready = uninterrupted([&] { return ftruncate(file_.number(), 0); }) == 0;
   if (permissions_ != 0) ready = ready && fchmod(file_.number(), permissions_) == 0;

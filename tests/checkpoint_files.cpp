@@ -137,6 +137,15 @@ TEST_CASE("something else in the temporary file's place is left alone") {
   CHECK(files_in(folder.path()) == 4);
 }
 
+TEST_CASE("a temporary file that a crash left behind is written over, however long it is") {
+  const Folder folder;
+  Kept kept;
+  write_bytes(folder.file("x.partial"), std::string(100'000, 'x'));
+  kept.checkpoint.save(folder.file("x"));
+  kept.checkpoint.load(folder.file("x"));
+  CHECK(files_in(folder.path()) == 1);
+}
+
 TEST_CASE("a link stays, and what it points to is replaced, or made") {
   const Folder folder;
   Kept kept;
