@@ -44,7 +44,7 @@ Loader::Position position_in(const StoredTensor& stored) {
 }
 
 // Writes what was read over a value. Nothing here throws: no memory is taken, and everything was checked.
-void assign(Tensor tensor, const StoredTensor& stored) {
+void assign(const Tensor& tensor, const StoredTensor& stored) {
   if (tensor.elements() == 0) return;
   memory(tensor.device()).copy_from_host(tensor.device().index, tensor.raw(), stored.bytes, tensor.bytes());
   note_update(tensor);
