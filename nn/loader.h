@@ -51,8 +51,8 @@ class Loader {
 
   int64_t batches() const { return batches_; }  // per epoch
 
-  // The epoch that the next loop will be, from 0.
-  int64_t epoch() const { return epoch_; }
+  // The epoch that the next loop will be, or go on with, from 0.
+  int64_t epoch() const { return position().epoch; }
   void set_epoch(int64_t epoch);  // throws ArgumentError below 0
 
   // How far the loops have come. A loop that begins after set_position starts with the batch that would have come next;

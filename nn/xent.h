@@ -22,6 +22,7 @@
 #include <xent/nn/norm_layers.h>
 #include <xent/nn/optimizer.h>
 #include <xent/nn/random_layers.h>
+#include <xent/nn/schedule.h>
 #include <xent/ops/all_ops.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>

@@ -17,7 +17,7 @@ constexpr const Op* table[] = {
     &reshape_op, &slice_rows_op, &permute_op, &concat_op, &cast_op,
     &softmax_op, &log_softmax_op, &pick_op, &softmax_cross_entropy_op,
     &uniform_op, &normal_op, &dropout_op,
-    &sgd_step_op, &adam_step_op, &advance_op, &accumulate_squares_op, &clip_to_norm_op,
+    &sgd_step_op, &adam_step_op, &advance_op, &schedule_rate_op, &accumulate_squares_op, &clip_to_norm_op,
     &accumulate_mean_op, &accumulate_correct_op,
 };
 // clang-format on
