@@ -13,6 +13,7 @@
 #include <xent/core/parallel.h>
 #include <xent/ops/all_ops.h>
 #include <xent/ops/check.h>
+#include <xent/ops/cpu/philox.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
 
@@ -21,8 +22,8 @@ namespace xent {
 namespace {
 
 constexpr int64_t words_per_block = 4;
-constexpr int64_t batch = 64;      // Philox blocks drawn side by side
-constexpr int64_t grain = 1 << 6;  // batches per chunk: 16k elements
+constexpr int64_t batch = 4 * cpu::philox_group;  // blocks drawn at once
+constexpr int64_t grain = 1 << 6;                 // batches per chunk: 16k elements
 
 struct DropoutAttrs {
   double p;
@@ -43,33 +44,6 @@ Specs infer_dropout(std::span<const Spec> in, const Attrs& attrs) {
 
 namespace cpu {
 
-// The words of `batch` consecutive blocks. Ten rounds as in philox(), each over all blocks, in loops that the compiler
-// turns into vector instructions.
-std::array<uint32_t, batch * words_per_block> draw(uint64_t seed, uint64_t first) {
-  std::array<std::array<uint32_t, batch>, words_per_block> counter{};
-  for (size_t b = 0; b < batch; ++b) {
-    counter[0][b] = static_cast<uint32_t>(first + b);
-    counter[1][b] = static_cast<uint32_t>((first + b) >> 32);
-  }
-  auto key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    for (size_t b = 0; b < batch; ++b) {
-      const uint64_t first_product = uint64_t{0xD2511F53} * counter[0][b];
-      const uint64_t second_product = uint64_t{0xCD9E8D57} * counter[2][b];
-      counter[0][b] = static_cast<uint32_t>(second_product >> 32) ^ counter[1][b] ^ key0;
-      counter[2][b] = static_cast<uint32_t>(first_product >> 32) ^ counter[3][b] ^ key1;
-      counter[1][b] = static_cast<uint32_t>(second_product);
-      counter[3][b] = static_cast<uint32_t>(first_product);
-    }
-    key0 += 0x9E3779B9;
-    key1 += 0xBB67AE85;
-  }
-  std::array<uint32_t, batch * words_per_block> words;
-  for (size_t b = 0; b < batch; ++b)
-    for (size_t w = 0; w < words_per_block; ++w) words[b * words_per_block + w] = counter[w][b];
-  return words;
-}
-
 // y = x where the words from block `next` on say so, scaled; else 0.
 template <class T>
 void mask(const T* x, T* y, int64_t elements, double p, uint64_t seed, uint64_t next) {
@@ -87,8 +61,9 @@ void mask(const T* x, T* y, int64_t elements, double p, uint64_t seed, uint64_t 
   const T scale = static_cast<T>(1 / (1 - p));
   constexpr int64_t length = batch * words_per_block;
   parallel_for((elements + length - 1) / length, grain, [=](int64_t begin, int64_t end) {
+    std::array<uint32_t, length> words;
     for (int64_t part = begin; part < end; ++part) {
-      const auto words = draw(seed, next + static_cast<uint64_t>(part * batch));
+      philox_words(seed, next + static_cast<uint64_t>(part * batch), batch, words.data());
       const T* from = x + part * length;
       T* to = y + part * length;
       const int64_t count = std::min(length, elements - part * length);

@@ -1,0 +1,71 @@
+// Philox4x32-10 on several blocks side by side, a block to each 64-bit lane: core/random.h has it for one block.
+//
+// Compiled once per instruction set (philox_avx2.cpp, philox_avx512.cpp). A lane holds 32 bits of the counter; what its
+// upper half holds plays no part, since multiplication reads the lower halves only. 0.45 ns per word with AVX-512 and
+// 0.65 with AVX2, where one block after the other takes 1.6.
+#pragma once
+
+#include <cstdint>
+
+namespace xent::cpu {
+
+namespace avx2 {
+void philox_words(uint64_t seed, uint64_t first, int64_t blocks, uint32_t* words);
+}  // namespace avx2
+namespace avx512 {
+void philox_words(uint64_t seed, uint64_t first, int64_t blocks, uint32_t* words);
+}  // namespace avx512
+
+namespace {  // a copy of its own for every file that includes it: see instruction_set.h
+
+template <int bytes>
+struct PhiloxLanes {
+  static constexpr int count = bytes / 8;
+  typedef uint64_t Vector __attribute__((vector_size(bytes)));
+};
+
+// multiply(a, b) gives the 64-bit products of the lower halves of the lanes of two vectors. Two vectors at a time,
+// since each step of a round waits for the one before.
+template <int bytes, class Multiply>
+inline void philox_lanes(uint64_t seed, uint64_t first, int64_t blocks, uint32_t* words, const Multiply& multiply) {
+  using Lanes = PhiloxLanes<bytes>;
+  using Vector = typename Lanes::Vector;
+  constexpr int vectors = 2;
+  Vector lane;
+  for (int i = 0; i < Lanes::count; ++i) lane[i] = static_cast<uint64_t>(i);
+  for (int64_t done = 0; done < blocks; done += vectors * Lanes::count) {
+    Vector c0[vectors], c1[vectors], c2[vectors] = {}, c3[vectors] = {};
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) {
+      c0[v] = lane + (first + static_cast<uint64_t>(done + v * Lanes::count));
+      c1[v] = c0[v] >> 32;
+    }
+    uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+    for (int round = 0; round < 10; ++round) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        const Vector a = multiply(c0[v], Vector{} + uint64_t{0xD2511F53});
+        const Vector b = multiply(c2[v], Vector{} + uint64_t{0xCD9E8D57});
+        c0[v] = (b >> 32) ^ c1[v] ^ uint64_t { key0 };
+        c2[v] = (a >> 32) ^ c3[v] ^ uint64_t { key1 };
+        c1[v] = b;
+        c3[v] = a;
+      }
+      key0 += 0x9E3779B9;
+      key1 += 0xBB67AE85;
+    }
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v)
+      for (int i = 0; i < Lanes::count; ++i) {
+        uint32_t* block = words + 4 * (done + v * Lanes::count + i);
+        block[0] = static_cast<uint32_t>(c0[v][i]);
+        block[1] = static_cast<uint32_t>(c1[v][i]);
+        block[2] = static_cast<uint32_t>(c2[v][i]);
+        block[3] = static_cast<uint32_t>(c3[v][i]);
+      }
+  }
+}
+
+}  // namespace
+
+}  // namespace xent::cpu
