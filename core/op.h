@@ -143,8 +143,8 @@ struct Op {
   Mask needs_out = everything;           // outputs likewise
   Mask differentiable = everything;      // inputs that can get a gradient
   Mask differentiable_out = everything;  // outputs that can bring one; to the tape the others are constants: statistics
-  Mask updates = nothing;                // inputs written in place: moments, running statistics, weights; with a backward,
-                                         // those that are not differentiable stay constants to the tape
+  Mask updates = nothing;                // inputs written in place: moments, running statistics, weights. Those that a
+                                         // differentiable op says get no gradient are constants to the tape
   bool accumulates = false;              // backward honours beta
 
   // For ops that compute nothing: the output is the input's bytes from this element on. Without a backward kernel the
