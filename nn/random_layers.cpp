@@ -1,5 +1,7 @@
 #include <xent/nn/random_layers.h>
 
+#include <cmath>
+
 #include <xent/core/require.h>
 #include <xent/core/tape.h>
 
@@ -12,6 +14,14 @@ Dropout::Dropout(double p, Generator& random) : p_(p), random_(random) {
 Tensor Dropout::forward(const Tensor& x) { return Tape::recording() ? dropout(x, p_, random_) : x; }
 
 std::string Dropout::describe() const { return fmt::format("Dropout({})", p_); }
+
+RandomShiftFlip::RandomShiftFlip(const ShiftFlipOptions& options, Generator& random)
+    : options_(options), random_(random) {
+  const auto& [shift, flip, fill] = options;
+  require<ArgumentError>(shift.height >= 0 && shift.width >= 0 && std::isfinite(fill),
+                         "RandomShiftFlip({}x{}): shifts must not be negative, and the fill, {}, finite", shift.height,
+                         shift.width, fill);
+}
 
 Tensor RandomShiftFlip::forward(const Tensor& x) {
   return Tape::recording() ? random_shift_flip(x, options_, random_) : x;

@@ -34,10 +34,11 @@ class Dropout : public Module {
 //
 //   RandomShiftFlip augment({.shift = 2, .flip = true, .fill = background}, random);
 //
-// `fill` is a value of normalised images: (0 - mean) / deviation is black.
+// `fill` is a value of normalised images: (0 - mean) / deviation is black. Throws ArgumentError for a negative shift or
+// a fill that is not finite, and where it is applied for a shift beyond the images.
 class RandomShiftFlip : public Module {
  public:
-  RandomShiftFlip(const ShiftFlipOptions& options, Generator& random) : options_(options), random_(random) {}
+  RandomShiftFlip(const ShiftFlipOptions& options, Generator& random);
 
   Tensor forward(const Tensor& x) override;
   std::string describe() const override;

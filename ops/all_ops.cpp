@@ -16,9 +16,9 @@ constexpr const Op* table[] = {
     &sum_op, &mean_op, &argmax_op,
     &reshape_op, &slice_rows_op, &permute_op, &concat_op, &cast_op,
     &softmax_op, &log_softmax_op, &pick_op, &softmax_cross_entropy_op,
-    &uniform_op, &normal_op, &dropout_op,
+    &uniform_op, &normal_op, &dropout_op, &random_shift_flip_op,
     &sgd_step_op, &adam_step_op, &advance_op, &schedule_rate_op, &accumulate_squares_op, &clip_to_norm_op,
-    &accumulate_mean_op, &accumulate_correct_op,
+    &accumulate_mean_op, &accumulate_correct_op, &accumulate_confusion_op,
 };
 // clang-format on
 

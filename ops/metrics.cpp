@@ -1,7 +1,9 @@
-// accumulate_mean:     total += n x;  count += n
-// accumulate_correct:  total += number of rows whose label is among the largest logits;  count += rows
+// accumulate_mean:       total += n x;  count += n
+// accumulate_correct:    total += number of rows whose label is among the largest logits;  count += rows
+// accumulate_confusion:  counts[label, argmax] += 1 for each row
 //
-// A metric's state is f64 [2] = {total, count} on the device: it is added to in every step and read once per epoch.
+// A metric's state, f64 [2] = {total, count} or i64 [classes, classes], is on the device: it is added to in every step
+// and read once per epoch.
 #include <xent/core/dispatch.h>
 #include <xent/core/on_cuda.h>
 #include <xent/core/op.h>
@@ -30,6 +32,15 @@ void require_state(const char* op, const Spec& state) {
                       "{}: the state is {} {}; it must be f64 [2]", op, state.dtype, state.shape);
 }
 
+void require_rows(const char* op, const Spec& logits, const Spec& labels) {
+  require<ShapeError>(logits.shape.rank() == 2 && logits.shape[1] > 0 && labels.shape == Shape{logits.shape[0]},
+                      "{}: logits {} and labels {}: expected [rows, classes] and [rows]", op, logits.shape,
+                      labels.shape);
+  require<DTypeError>(is_computable(logits.dtype) && is_index(labels.dtype),
+                      "{}: logits of {} and labels of {}; use f32 or f64, and u8, i32 or i64", op, logits.dtype,
+                      labels.dtype);
+}
+
 Specs infer_mean_metric(std::span<const Spec> in, const Attrs& attrs) {
   require<ArgumentError>(attrs.as<MeanAttrs>().count >= 0, "accumulate_mean: a count of {}",
                          attrs.as<MeanAttrs>().count);
@@ -45,12 +56,16 @@ Specs infer_correct(std::span<const Spec> in, const Attrs& attrs) {
   require<ArgumentError>(attrs.as<CorrectAttrs>().top >= 1, "accumulate_correct: top {} must be at least 1",
                          attrs.as<CorrectAttrs>().top);
   require_state("accumulate_correct", in[0]);
-  require<ShapeError>(logits.shape.rank() == 2 && logits.shape[1] > 0 && labels.shape == Shape{logits.shape[0]},
-                      "accumulate_correct: logits {} and labels {}: expected [rows, classes] and [rows]", logits.shape,
-                      labels.shape);
-  require<DTypeError>(is_computable(logits.dtype) && is_index(labels.dtype),
-                      "accumulate_correct: logits of {} and labels of {}; use f32 or f64, and u8, i32 or i64",
-                      logits.dtype, labels.dtype);
+  require_rows("accumulate_correct", logits, labels);
+  return {};
+}
+
+Specs infer_confusion(std::span<const Spec> in, const Attrs&) {
+  const Spec &counts = in[0], &logits = in[1];
+  require_rows("accumulate_confusion", logits, in[2]);
+  require<ShapeError>(counts.shape == Shape{logits.shape[1], logits.shape[1]} && counts.dtype == DType::i64,
+                      "accumulate_confusion: the counts are {} {}; for logits {} they must be i64 [classes, classes]",
+                      counts.dtype, counts.shape, logits.shape);
   return {};
 }
 
@@ -93,6 +108,35 @@ void accumulate_correct(const Call& call) {
   state[1] += static_cast<double>(rows);
 }
 
+// The first of the largest logits; -1 if one is NaN.
+template <class T>
+int64_t prediction(const T* x, int64_t classes) {
+  int64_t best = 0;
+  for (int64_t c = 0; c < classes; ++c) {
+    if (x[c] != x[c]) return -1;
+    if (x[c] > x[best]) best = c;
+  }
+  return best;
+}
+
+void accumulate_confusion(const Call& call) {
+  const int64_t rows = call.in[1].shape[0], classes = call.in[1].shape[1];
+  check_labels("accumulate_confusion", call.in[2], classes);
+  auto* counts = call.in[0].as<int64_t>();
+  dispatch_compute(call.in[1].dtype, [&]<class T>() {
+    dispatch_index(call.in[2].dtype, [&]<class L>() {
+      const T* x = call.in[1].as<T>();
+      const L* labels = call.in[2].as<L>();
+      for (int64_t row = 0; row < rows; ++row) {
+        const int64_t predicted = prediction(x + row * classes, classes);
+        if (predicted < 0) continue;
+        int64_t& count = counts[static_cast<int64_t>(labels[row]) * classes + predicted];
+        count = static_cast<int64_t>(static_cast<uint64_t>(count) + 1);  // wraps around, whatever was in there
+      }
+    });
+  });
+}
+
 }  // namespace cpu
 
 namespace {
@@ -103,6 +147,14 @@ Samples mean_samples(DType dtype) { return {{{state_sample(), Tensor::scalar(0.5
 Samples correct_samples(DType dtype) {
   return {{{state_sample(), normal_sample({33, 3}, dtype, 1), label_sample({33}, 3, DType::i64, 2)}, CorrectAttrs{1}},
           {{state_sample(), normal_sample({9, 7}, dtype, 3), label_sample({9}, 7, DType::i32, 4)}, CorrectAttrs{5}}};
+}
+Samples confusion_samples(DType dtype) {
+  const auto sample = [&](int64_t rows, int64_t classes, DType label_type) {
+    return Sample{{label_sample({classes, classes}, 9, DType::i64, 3), normal_sample({rows, classes}, dtype, 1),
+                   label_sample({rows}, classes, label_type, 2)},
+                  {}};
+  };
+  return {sample(33, 4, DType::i64), sample(5, 1, DType::u8)};
 }
 
 }  // namespace
@@ -127,11 +179,24 @@ constinit const Op accumulate_correct_op = {
     .samples = correct_samples,
 };
 
+constinit const Op accumulate_confusion_op = {
+    .name = "accumulate_confusion",
+    .formula = "counts[y_r, argmax x[r]] += 1 for every row r",
+    .inputs = 3,
+    .infer = infer_confusion,
+    .forward = {cpu::accumulate_confusion, ON_CUDA(accumulate_confusion)},
+    .updates = 0b1,
+    .samples = confusion_samples,
+};
+
 void accumulate_mean(Tensor state, const Tensor& value, int64_t count) {
   apply(accumulate_mean_op, {state, value}, MeanAttrs{count});
 }
 void accumulate_correct(Tensor state, const Tensor& logits, const Tensor& labels, int64_t top) {
   apply(accumulate_correct_op, {state, logits, labels}, CorrectAttrs{top});
+}
+void accumulate_confusion(Tensor counts, const Tensor& logits, const Tensor& labels) {
+  apply(accumulate_confusion_op, {counts, logits, labels});
 }
 
 }  // namespace xent

@@ -140,6 +140,11 @@ Trial update_trial(Chance& c, const Op& op) {
   if (&op == &accumulate_squares_op) return trial({total, x}, [=] { accumulate_squares(total, x); });
   if (&op == &clip_to_norm_op) return trial({x, total}, [=] { clip_to_norm(x, total, a); });
   if (&op == &accumulate_mean_op) return trial({state, rate}, [=] { accumulate_mean(state, rate, by); });
+  if (&op == &accumulate_confusion_op) {
+    const int64_t classes = logits.shape()[1];
+    const Tensor counts = c.mostly({classes, classes}, DType::i64);
+    return trial({counts, logits, labels}, [=] { accumulate_confusion(counts, logits, labels); });
+  }
   return trial({state, logits, labels}, [=] { accumulate_correct(state, logits, labels); });
 }
 
@@ -176,6 +181,19 @@ Trial dropout_trial(Chance& c) {
   Generator generator(1);
   if (state && state.shape() == Shape{2} && state.dtype() == DType::i64) Tensor(generator.state()).copy_from(state);
   return {{x, generator.state()}, [=]() mutable { return dropout(x, p, generator); }, [=] { return x.shape(); }};
+}
+
+Trial shift_flip_trial(Chance& c) {
+  const Tensor x =
+      c.one_in(12) ? c.tensor() : c.tensor({c.from(0, 3), c.from(0, 4), c.from(1, 4), c.from(0, 3)}, c.dtype());
+  const auto most = [&](int64_t axis) {
+    return c.one_in(6) || x.rank() <= axis ? c.axis() : c.from(0, x.shape()[axis]);
+  };
+  const ShiftFlipOptions o{{most(1), most(2)}, c.one_in(2), c.one_in(3) ? c.number() : 0.5};
+  Generator generator(1);
+  Tensor state = generator.state();
+  state.mutable_data<int64_t>()[1] = c.any<int64_t>({0, -1, INT64_MAX, INT64_MIN, 0xFFFFFFFF});
+  return {{x, state}, [=]() mutable { return random_shift_flip(x, o, generator); }, [=] { return x.shape(); }};
 }
 
 Trial permute_trial(Chance& c) {
@@ -242,6 +260,7 @@ Trial trial_of(const Op& op, Chance& c) {
   if (is(batch_norm2d_op, batch_norm2d_frozen_op)) return batch_norm_trial(c, is(batch_norm2d_frozen_op));
   if (is(layer_norm_op)) return layer_norm_trial(c);
   if (is(dropout_op)) return dropout_trial(c);
+  if (is(random_shift_flip_op)) return shift_flip_trial(c);
   if (is(permute_op)) return permute_trial(c);
   if (is(concat_op)) return concat_trial(c);
   if (is(argmax_op)) return argmax_trial(c);
