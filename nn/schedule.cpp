@@ -2,9 +2,12 @@
 
 #include <string>
 
+#include <xent/core/require.h>
+
 namespace xent {
 
 Schedule::Schedule(Optimizer& optimizer, const ScheduleOptions& options) : optimizer_(&optimizer), options_(options) {
+  require<ArgumentError>(optimizer.groups() > 0, "Schedule: the optimizer has no parameters");
   for (size_t g = 0; g < optimizer.groups(); ++g) {
     const Tensor& rate = optimizer.group(g).learning_rate;
     bases_.push_back(Tensor::persistent("a schedule", {}, DType::f32, rate.device()));

@@ -23,12 +23,14 @@ namespace xent {
 class Schedule {
  public:
   // Takes the rate that each group has now as its base, and sets the rate of the first step. The optimizer must outlive
-  // the schedule. Throws ArgumentError for options out of range, ReplayError inside a Step.
+  // the schedule. Make it before a checkpoint is loaded, which brings base and rate of its own. Throws ArgumentError
+  // for options out of range, ReplayError inside a Step.
   explicit Schedule(Optimizer& optimizer, const ScheduleOptions& options = {});
   Schedule(const Schedule&) = delete;  // two of them would set the same rates
   Schedule& operator=(const Schedule&) = delete;
 
-  // Sets the rates of the next step. Groups that were added to the optimizer later keep their own rate.
+  // Sets the rates of the next step, whatever set_learning_rate() made of them. Groups that were added to the optimizer
+  // later keep their own.
   void step();
 
   int64_t count() const { return count_.item<int64_t>(); }  // steps taken; waits for the device

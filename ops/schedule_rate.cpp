@@ -2,9 +2,10 @@
 //   n < warmup:   factor = (n + 1) / warmup                                   k = n - warmup otherwise, and
 //   constant:     factor = 1
 //   step:         factor = f^floor(k / steps)
-//   linear:       factor = 1 + (last - 1) t                                   t = min(k / steps, 1)
-//   cosine:       factor = last + (1 - last) (1 + cos(pi t)) / 2
+//   linear:       factor = (1 - t) + last t                                   t = min(k / steps, 1)
+//   cosine:       factor = (1 - s) + last s                                   s = (1 - cos(pi t)) / 2
 //
+// Written so, both are 1 at first and `last` at last to the bit, however small or large it is.
 // The count n is on the device, so a replayed step follows the schedule. Source of the cosine: Loshchilov and Hutter,
 // "SGDR", 2017.
 #include <algorithm>
@@ -48,6 +49,8 @@ Specs infer_schedule(std::span<const Spec> in, const Attrs& attrs) {
   return {};
 }
 
+double from_1_to(double last, double share) { return (1 - share) + last * share; }
+
 double factor_of(const ScheduleOptions& o, int64_t count) {
   const int64_t n = std::max<int64_t>(count, 0);
   if (n < o.warmup) return (static_cast<double>(n) + 1) / static_cast<double>(o.warmup);
@@ -56,8 +59,8 @@ double factor_of(const ScheduleOptions& o, int64_t count) {
   switch (o.decay) {
     case Decay::constant: return 1;
     case Decay::step: return std::pow(o.factor, static_cast<double>(k / o.steps));
-    case Decay::linear: return 1 + (o.last - 1) * t;
-    case Decay::cosine: return o.last + (1 - o.last) * (1 + std::cos(std::numbers::pi * t)) / 2;
+    case Decay::linear: return from_1_to(o.last, t);
+    case Decay::cosine: return from_1_to(o.last, (1 - std::cos(std::numbers::pi * t)) / 2);
   }
   return 1;
 }
