@@ -139,6 +139,12 @@ Trial update_trial(Chance& c, const Op& op) {
   if (&op == &advance_op) return trial({steps}, [=] { advance(steps, by); });
   if (&op == &accumulate_squares_op) return trial({total, x}, [=] { accumulate_squares(total, x); });
   if (&op == &clip_to_norm_op) return trial({x, total}, [=] { clip_to_norm(x, total, a); });
+  if (&op == &schedule_rate_op) {
+    const Tensor base = c.mostly({}, DType::f32);
+    const ScheduleOptions o{static_cast<Decay>(c.below(5)), c.one_in(4) ? by : 2, c.one_in(4) ? by : 3, std::abs(a),
+                            std::abs(b)};
+    return trial({rate, base, steps}, [=] { schedule_rate(rate, base, steps, o); });  // 4 is no decay
+  }
   if (&op == &accumulate_mean_op) return trial({state, rate}, [=] { accumulate_mean(state, rate, by); });
   if (&op == &accumulate_confusion_op) {
     const int64_t classes = logits.shape()[1];
