@@ -56,9 +56,9 @@ Specs infer_conv2d(std::span<const Spec> in, const Attrs& attrs) {
   const auto steps = [&](int axis, int64_t stride, int64_t padding, int64_t dilation) {
     return window_steps("conv2d", x.shape, axis, weight.shape[axis - 1], stride, padding, dilation);
   };
-  return {{{x.shape[0], steps(1, options.stride.height, options.padding.height, options.dilation.height),
-            steps(2, options.stride.width, options.padding.width, options.dilation.width), weight.shape[3]},
-           x.dtype}};
+  const int64_t height = steps(1, options.stride.height, options.padding.height, options.dilation.height);
+  const int64_t width = steps(2, options.stride.width, options.padding.width, options.dilation.width);
+  return {{windows_shape("conv2d", x.shape, height, width, weight.shape[3]), x.dtype}};
 }
 
 cpu::Convolution convolution_of(const Call& call) {

@@ -44,9 +44,9 @@ Spec infer_pool(const char* op, const Spec& x, const PoolAttrs& a) {
   require<ArgumentError>(a.padding.height <= a.window.height / 2 && a.padding.width <= a.window.width / 2,
                          "{}: padding {} x {} is more than half of the window, {} x {}", op, a.padding.height,
                          a.padding.width, a.window.height, a.window.width);
-  return {{x.shape[0], window_steps(op, x.shape, 1, a.window.height, a.stride.height, a.padding.height, 1),
-           window_steps(op, x.shape, 2, a.window.width, a.stride.width, a.padding.width, 1), x.shape[3]},
-          x.dtype};
+  const int64_t height = window_steps(op, x.shape, 1, a.window.height, a.stride.height, a.padding.height, 1);
+  const int64_t width = window_steps(op, x.shape, 2, a.window.width, a.stride.width, a.padding.width, 1);
+  return {windows_shape(op, x.shape, height, width, x.shape[3]), x.dtype};
 }
 
 // The second output is the place of each largest element in its image's plane, for backward.
@@ -94,7 +94,8 @@ struct Windows {
   // Calls body(image, i, j, y offset) for all windows, a chunk of rows of them at a time.
   template <class Body>
   void each(const Body& body) const {
-    const int64_t work = out_width * channels * attrs.window.height * attrs.window.width;
+    const int64_t pixels = std::min(attrs.window.height, height) * std::min(attrs.window.width, width);  // no overflow
+    const int64_t work = out_width * channels * std::min<int64_t>(pixels, 1 << 16);
     parallel_for(batch * out_height, (1 << 16) / std::max<int64_t>(work, 1), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row)
         for (int64_t j = 0; j < out_width; ++j)

@@ -1,6 +1,7 @@
 // Windows that slide over images, as convolutions and pools do: how many places they have. Private.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include <xent/core/require.h>
@@ -24,6 +25,17 @@ inline int64_t window_steps(const char* op, const Shape& images, int axis, int64
   require<ShapeError>(reach <= room, "{}: the window reaches over {}, but images {} have {}, padding included", op,
                       reach, images, room);
   return (room - reach) / stride + 1;
+}
+
+// Returns [batch, height, width, channels], the shape of what windows over images make. Throws ShapeError naming the op
+// if it would be larger than shapes can be: much padding makes much of little.
+inline Shape windows_shape(const char* op, const Shape& images, int64_t height, int64_t width, int64_t channels) {
+  double elements = 1;  // with extents of 0 left out, as Shape counts them
+  for (const int64_t extent : {images[0], height, width, channels})
+    elements *= static_cast<double>(std::max<int64_t>(extent, 1));
+  require<ShapeError>(elements < 0x1p58, "{}: images {} would become [{}, {}, {}, {}]: too many elements", op, images,
+                      images[0], height, width, channels);
+  return {images[0], height, width, channels};
 }
 
 }  // namespace xent

@@ -109,6 +109,57 @@ Trial linear_trial(Chance& c) {
           [=] { return replaced(x, -1, {weight.shape()[1]}); }};
 }
 
+// Options of windows: mostly ones that fit, at times absurd. Much padding is an honest wish for much memory: left out.
+int64_t window_option(Chance& c, int64_t low, int64_t high) {
+  return c.one_in(25) ? c.any<int64_t>({INT64_MIN, INT64_MAX, -1, 0, 1 << 30}) : c.from(low, high);
+}
+Extent2d window_options(Chance& c, int64_t low, int64_t high) {
+  return {window_option(c, low, high), window_option(c, low, high)};
+}
+Extent2d paddings(Chance& c, int64_t high) {
+  return c.one_in(25) ? Extent2d(c.any<int64_t>({INT64_MIN, INT64_MAX, -1, 1 << 30})) : Extent2d(c.from(0, high));
+}
+
+int64_t window_places(int64_t extent, int64_t window, int64_t stride, int64_t padding, int64_t dilation) {
+  return (extent + 2 * padding - dilation * (window - 1) - 1) / stride + 1;
+}
+
+Tensor images(Chance& c) {
+  return c.one_in(12) ? c.tensor() : c.tensor({c.from(0, 3), c.from(0, 7), c.from(1, 7), c.from(1, 4)}, c.dtype());
+}
+
+Trial conv2d_trial(Chance& c) {
+  const Tensor x = images(c);
+  const Tensor weight =
+      c.mostly({c.from(1, 3), c.from(1, 3), x.rank() > 0 ? x.shape()[-1] : 1, c.from(0, 4)}, x.dtype());
+  const Tensor bias = c.one_in(2) ? Tensor() : c.mostly({weight.rank() > 0 ? weight.shape()[-1] : 1}, x.dtype());
+  const Conv2dOptions o = {window_options(c, 1, 3), paddings(c, 3), window_options(c, 1, 2),
+                           static_cast<Activation>(c.one_in(20) ? 4 : c.below(4))};
+  return {{x, weight, bias},
+          [=] { return conv2d(x, weight, bias, o); },
+          [=] {
+            const Shape &a = x.shape(), &w = weight.shape();
+            return Shape{a[0], window_places(a[1], w[0], o.stride.height, o.padding.height, o.dilation.height),
+                         window_places(a[2], w[1], o.stride.width, o.padding.width, o.dilation.width), w[3]};
+          }};
+}
+
+Trial pool_trial(Chance& c, const Op& op) {
+  const Tensor x = images(c);
+  if (&op == &global_avg_pool2d_op)
+    return {{x}, [=] { return global_avg_pool2d(x); }, [=] { return Shape{x.shape()[0], x.shape()[3]}; }};
+  Pool2dOptions o = {window_options(c, 1, 4), c.one_in(3) ? Extent2d(0) : window_options(c, 1, 3), paddings(c, 1)};
+  const auto f = &op == &max_pool2d_op ? max_pool2d : avg_pool2d;
+  return {{x},
+          [=] { return f(x, o); },
+          [=] {
+            const Shape& a = x.shape();
+            const Extent2d stride = o.stride == 0 ? o.window : o.stride;
+            return Shape{a[0], window_places(a[1], o.window.height, stride.height, o.padding.height, 1),
+                         window_places(a[2], o.window.width, stride.width, o.padding.width, 1), a[3]};
+          }};
+}
+
 Trial loss_trial(Chance& c) {
   const Tensor x = c.tensor();
   SoftmaxCrossEntropyOptions o = {.axis = c.one_in(3) ? c.axis() : c.from(-x.rank(), x.rank() - (x.rank() > 0))};
@@ -263,6 +314,8 @@ Trial trial_of(const Op& op, Chance& c) {
   if (is(uniform_op, normal_op)) return random_trial(c, op);
   if (is(matmul_op)) return matmul_trial(c);
   if (is(linear_op)) return linear_trial(c);
+  if (is(conv2d_op)) return conv2d_trial(c);
+  if (is(max_pool2d_op, avg_pool2d_op, global_avg_pool2d_op)) return pool_trial(c, op);
   if (is(batch_norm2d_op, batch_norm2d_frozen_op)) return batch_norm_trial(c, is(batch_norm2d_frozen_op));
   if (is(layer_norm_op)) return layer_norm_trial(c);
   if (is(dropout_op)) return dropout_trial(c);
