@@ -198,7 +198,7 @@ const std::vector<Problem>& large_problems() {
   static const std::vector<Problem> problems = {
       {{5, 40, 41, 3}, {3, 2, 3, 5}, {.padding = {1, 2}, .activation = Activation::relu}},
       {{3, 70, 69, 17}, {1, 1, 17, 9}, {.activation = Activation::tanh}},
-      {{2, 5, 5, 256}, {3, 3, 256, 512}, {.padding = {1, 1}}},
+      {{2, 6, 6, 256}, {3, 3, 256, 512}, {.padding = 1}},
   };
   return problems;
 }

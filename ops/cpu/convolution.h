@@ -40,8 +40,8 @@ struct Convolution {
   // One pixel in, one pixel out: the images are the patches.
   bool pointwise() const { return kernel_height == 1 && kernel_width == 1 && stride == 1 && padding == 0; }
 
-  // Patches gathered at a time, some 256 KiB of f32.
-  int64_t patch_rows() const { return std::clamp<int64_t>((1 << 16) / depth(), 16, 256); }
+  // Patches gathered at a time: some 256 KiB of f32, and enough that packing the weight for them pays.
+  int64_t patch_rows() const { return std::clamp<int64_t>((1 << 16) / depth(), 64, 256); }
 
   // Parts the work is cut into, each with scratch of its own: they depend on the problem only.
   int64_t parts(int64_t items) const { return std::clamp<int64_t>(items, 1, 16); }
