@@ -10,7 +10,6 @@
 #include <exception>
 #include <fstream>
 #include <functional>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -31,6 +30,7 @@ struct Options {
   std::string optimizer = "adam";
   uint64_t seed = 1;
   int threads = xent::threads();
+  std::string checkpoint, best, resume;  // files; empty: none
   std::string log;
   bool quiet = false;
 };
@@ -47,7 +47,7 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option(
       "--data", options.data,
       "Folder with MNIST's files, or 'digits' for generated ones (default: Fashion-MNIST if installed, else digits)");
-  app.add_option("--epochs", options.epochs, "Passes over the training images")
+  app.add_option("--epochs", options.epochs, "Passes over the training images, those before --resume included")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   app.add_option("--batch", options.batch, "Images per step")->check(CLI::Range(1, 1000000))->capture_default_str();
@@ -61,7 +61,11 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--threads", options.threads, "Threads that compute")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  app.add_option("--log", options.log, "File that gets one JSON object a line; what is in it is replaced");
+  app.add_option("--checkpoint", options.checkpoint, "File that gets the state of the run after every epoch");
+  app.add_option("--best", options.best, "The same, only after epochs with the best test accuracy so far");
+  app.add_option("--resume", options.resume, "Checkpoint to go on from");
+  app.add_option("--log", options.log,
+                 "File that gets one JSON object a line; what is in it is replaced, or added to after --resume");
   app.add_flag("--quiet", options.quiet, "Print the last line only");
 }
 
@@ -82,6 +86,9 @@ inline int run(int argc, char** argv, const char* description, int default_epoch
     return 2;
   }
   try {
+    for (const std::string& path : {options.checkpoint, options.best})  // now, not after an hour's training
+      if (!path.empty()) xent::require_writable(path);
+    xent::set_threads(options.threads);
     train(options);
     return 0;
   } catch (const std::exception& error) {
@@ -109,35 +116,22 @@ inline Data load_data(const std::string& folder) {
   return data;
 }
 
-inline std::unique_ptr<xent::Optimizer> make_optimizer(const Options& options,
-                                                       const std::vector<xent::Parameter>& parameters) {
-  const double rate = options.learning_rate > 0 ? options.learning_rate : options.optimizer == "sgd" ? 0.05 : 1e-3;
-  if (options.optimizer == "sgd")
-    return std::make_unique<xent::Sgd>(parameters, xent::Sgd::Options{.learning_rate = rate, .momentum = 0.9});
-  if (options.optimizer == "adamw")
-    return std::make_unique<xent::AdamW>(parameters, xent::AdamW::Options{.learning_rate = rate});
-  return std::make_unique<xent::Adam>(parameters, xent::Adam::Options{.learning_rate = rate});
-}
-
 // ---- what is shown and written ----
-
-struct Epoch {
-  int number;  // from 1
-  double train_loss, test_loss, test_accuracy;
-};
 
 class Report {
  public:
-  Report(const Options& options, const Data& data, int64_t parameters) : options_(options) {
+  Report(const Options& options, const Data& data, xent::Module& model) : options_(options) {
+    int64_t weights = 0;
+    for (const xent::Parameter& parameter : model.parameters()) weights += parameter.value.elements();
     if (!options.log.empty()) {
-      log_.open(options.log);
+      log_.open(options.log, options.resume.empty() ? std::ios::out : std::ios::app);
       if (!log_)
         throw std::runtime_error("cannot write " + options.log + "; is it a folder, or in one that does not exist?");
     }
     if (!options.quiet)
       std::printf("%s: %lld training and %lld test images; %lld weights; %d thread%s\n", data.name.c_str(),
                   static_cast<long long>(data.train.size()), static_cast<long long>(data.test.size()),
-                  static_cast<long long>(parameters), options.threads, options.threads == 1 ? "" : "s");
+                  static_cast<long long>(weights), options.threads, options.threads == 1 ? "" : "s");
   }
 
   // Call before the first step of an epoch.
@@ -165,25 +159,26 @@ class Report {
   // Call after the last step of an epoch, before the test.
   void end_training() { seconds_ = elapsed(); }
 
-  void end_epoch(const Epoch& epoch) {
+  void end_epoch(double train_loss, double test_loss, double test_accuracy) {
     const double images_per_second = static_cast<double>(images_) / seconds_;
     write({{"event", "epoch"},
-           {"epoch", epoch.number},
-           {"train_loss", epoch.train_loss},
-           {"test_loss", epoch.test_loss},
-           {"test_accuracy", epoch.test_accuracy},
+           {"epoch", epoch_},
+           {"train_loss", train_loss},
+           {"test_loss", test_loss},
+           {"test_accuracy", test_accuracy},
            {"images_per_second", images_per_second},
            {"seconds", elapsed()}});
     if (!options_.quiet)
       std::printf("%sepoch %2d/%d  train %.4f  test %.4f  accuracy %5.2f %%  %6.0f images/s\n", terminal_ ? "\r" : "",
-                  epoch.number, options_.epochs, epoch.train_loss, epoch.test_loss, 100 * epoch.test_accuracy,
-                  images_per_second);
-    if (!std::isfinite(epoch.train_loss) || epoch.train_loss > 1e6)
-      throw std::runtime_error("the loss has grown without bound; try a smaller --lr");
-    if (epoch.number == options_.epochs)
-      std::printf("test accuracy %.2f %% after %d epoch%s\n", 100 * epoch.test_accuracy, options_.epochs,
-                  options_.epochs == 1 ? "" : "s");
+                  epoch_, options_.epochs, train_loss, test_loss, 100 * test_accuracy, images_per_second);
     std::fflush(stdout);
+    if (!std::isfinite(train_loss) || train_loss > 1e6)
+      throw std::runtime_error("the loss has grown without bound; try a smaller --lr");
+  }
+
+  void end(double test_accuracy, int64_t epochs) {
+    std::printf("test accuracy %.2f %% after %lld epoch%s\n", 100 * test_accuracy, static_cast<long long>(epochs),
+                epochs == 1 ? "" : "s");
   }
 
  private:

@@ -50,6 +50,10 @@ TEST_CASE("every file that a page names is there") {
   }
 }
 
+TEST_CASE("the program of adding_an_op.md is the example") {
+  CHECK(read(root / "docs/adding_an_op.md").find(read(root / "examples/07_your_own_op.cpp")) != std::string::npos);
+}
+
 TEST_CASE("no source file has grown beyond what a reader takes in at once") {
   for (const char* folder : {"core", "ops", "nn", "examples"})
     for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {

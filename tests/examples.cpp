@@ -1,94 +1,23 @@
 // The example programs as a user meets them: what they print, what they log, how they fail.
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
-#include <string>
-#include <vector>
-
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
-#include <xent/xent.h>
-
 #ifdef XENT_BIN_DIR
 
-namespace fs = std::filesystem;
+#include "example_programs.h"
+
+using namespace examples;
 
 namespace {
-
-struct Result {
-  int exit_code;
-  std::string out, err;
-};
-
-std::string read(const fs::path& path) {
-  std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-fs::path scratch() {
-  static const fs::path folder = [] {
-    fs::path path = fs::temp_directory_path() / ("xent_examples_" + std::to_string(::getpid()));
-    fs::create_directories(path);
-    return path;
-  }();
-  return folder;
-}
-
-Result run(const std::string& program, const std::string& arguments = "") {
-  const std::string out = scratch() / "out", err = scratch() / "err";
-  const int status =
-      std::system((std::string(XENT_BIN_DIR) + "/" + program + " " + arguments + " >" + out + " 2>" + err).c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
-}
-
-std::string last_line(const std::string& text) {
-  const size_t end = text.find_last_not_of('\n');
-  const size_t begin = text.find_last_of('\n', end);
-  return text.substr(begin == std::string::npos ? 0 : begin + 1,
-                     end - (begin == std::string::npos ? 0 : begin + 1) + 1);
-}
-
-int64_t lines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
-
-// A small data set in MNIST's own files, of generated digits.
-std::string small_data() {
-  static const std::string folder = [] {
-    const fs::path path = scratch() / "digits";
-    fs::create_directories(path);
-    const auto write = [&](const std::string& prefix, const xent::ImageDataset& data) {
-      std::ofstream images(path / (prefix + "-images-idx3-ubyte"), std::ios::binary),
-          labels(path / (prefix + "-labels-idx1-ubyte"), std::ios::binary);
-      const auto count = static_cast<uint8_t>(data.size() / 256), rest = static_cast<uint8_t>(data.size() % 256);
-      const std::vector<uint8_t> pixels = data.images().to_vector<uint8_t>(),
-                                 classes = data.labels().to_vector<uint8_t>();
-      for (const int byte : {0, 0, 8, 3, 0, 0, int{count}, int{rest}, 0, 0, 0, 28, 0, 0, 0, 28})
-        images.put(static_cast<char>(byte));
-      images.write(reinterpret_cast<const char*>(pixels.data()), static_cast<std::streamsize>(pixels.size()));
-      for (const int byte : {0, 0, 8, 1, 0, 0, int{count}, int{rest}}) labels.put(static_cast<char>(byte));
-      labels.write(reinterpret_cast<const char*>(classes.data()), static_cast<std::streamsize>(classes.size()));
-    };
-    write("train", xent::generated_digits(2000, 1));
-    write("t10k", xent::generated_digits(500, 2));
-    return path.string();
-  }();
-  return folder;
-}
 
 const std::string quick = "--data " + small_data() + " --epochs 2 --batch 50 --threads 2";
 
 }  // namespace
 
-TEST_CASE("the first examples run, and end in the line that the course page quotes") {
+TEST_CASE("the small examples run, and end in the line that the course page quotes") {
   const std::string page = read(fs::path(XENT_SOURCE_DIR) / "docs/course.md");
-  for (const char* program : {"01_tensor", "02_tape", "03_softmax_regression"}) {
+  for (const char* program :
+       {"01_tensor", "02_tape", "03_softmax_regression", "06_resume", "07_your_own_op", "08_accumulation"}) {
     CAPTURE(program);
     const Result result = run(program);
     CHECK(result.exit_code == 0);
@@ -148,12 +77,23 @@ TEST_CASE("04_mnist_mlp draws digits of its own if asked to") {
   CHECK(result.out.starts_with("generated digits: 20000 training and 4000 test images"));
 }
 
+TEST_CASE("05_mnist_cnn trains") {
+  const fs::path log = scratch() / "cnn.jsonl";
+  const Result result =
+      run("05_mnist_cnn", "--data " + small_data(800) + " --epochs 2 --batch 50 --log " + log.string());
+  REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+  CHECK(last_line(result.out).starts_with("test accuracy "));
+  CHECK(last_line(result.out).ends_with(" % after 2 epochs"));
+  const std::string first = read(log).substr(0, read(log).find('\n'));
+  CHECK(nlohmann::json::parse(first).at("loss").get<double>() == doctest::Approx(2.302585).epsilon(0.2 / 2.302585));
+}
+
 TEST_CASE("--quiet prints the result only, --help explains and succeeds, every optimizer trains") {
   CHECK(lines(run("04_mnist_mlp", quick + " --quiet").out) == 1);
   const Result help = run("04_mnist_mlp", "--help");
   CHECK(help.exit_code == 0);
-  for (const char* option :
-       {"--data", "--epochs", "--batch", "--lr", "--optimizer", "--seed", "--threads", "--log", "--quiet"})
+  for (const char* option : {"--data", "--epochs", "--batch", "--lr", "--optimizer", "--seed", "--threads", "--log",
+                             "--quiet", "--checkpoint", "--best", "--resume"})
     CHECK(help.out.find(option) != std::string::npos);
   for (const char* optimizer : {"sgd", "adamw"})
     CHECK(run("04_mnist_mlp", quick + " --quiet --optimizer " + optimizer).exit_code == 0);
@@ -175,8 +115,10 @@ TEST_CASE("bad arguments end with exit code 2 and one line on stderr") {
 TEST_CASE("failures at run time end with exit code 1 and one line that says what to do") {
   const fs::path empty = scratch() / "empty";
   fs::create_directories(empty);
-  for (const std::string& arguments : {std::string("--data /no/such/folder"), "--data " + empty.string(),
-                                       quick + " --log /no/such/folder/log", quick + " --optimizer sgd --lr 1000"}) {
+  for (const std::string& arguments :
+       {std::string("--data /no/such/folder"), "--data " + empty.string(), quick + " --log /no/such/folder/log",
+        quick + " --optimizer sgd --lr 1000", quick + " --checkpoint /no/such/folder/c", quick + " --best /dev/full",
+        quick + " --resume /no/such/file"}) {
     CAPTURE(arguments);
     const Result result = run("04_mnist_mlp", arguments);
     CHECK(result.exit_code == 1);

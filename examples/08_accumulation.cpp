@@ -1,0 +1,62 @@
+// Takes a batch of 256 in four parts of 64, for when the whole one does not fit into memory: the gradients add up to
+// those of the whole batch.
+//
+// New here: Gradients that outlive a tape, and a loss divided by the size of the whole batch.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include <xent/xent.h>
+
+using namespace xent;
+
+int main() {
+  constexpr int64_t batch = 256, part = 64;
+  const ImageDataset digits = generated_digits(2560, 1);
+  Loader batches(digits, {.batch = batch, .shuffle = true, .seed = 1});
+
+  Generator random(1);
+  Sequential model(Flatten(), Linear(784, 64, random, Activation::relu), Linear(64, 10, random));
+  Adam optimizer(model.parameters());
+
+  std::vector<Tensor> parameters;
+  for (const Parameter& parameter : model.parameters()) parameters.push_back(parameter.value);
+  Gradients gradients = Gradients::zeros(parameters);
+
+  // A mean over each part would weigh parts of unequal size wrongly: sum, and divide by what all of them are together.
+  const auto add_gradients = [&](const Tensor& images, const Tensor& labels) {
+    Tape tape;
+    Tensor loss = softmax_cross_entropy(model(images), labels, {.reduction = {.kind = Reduction::Kind::sum}});
+    tape.backward(loss / batch, gradients);
+  };
+  Step add_part(add_gradients);
+  Step update([&] {
+    optimizer.step(gradients);
+    gradients.fill(0);
+  });
+
+  double worst = 0;
+  for (const Batch& whole : batches) {
+    for (int64_t begin = 0; begin < batch; begin += part)
+      add_part(whole.images.slice(begin, begin + part), whole.labels.slice(begin, begin + part));
+
+    Gradients expected = Gradients::zeros(parameters);
+    std::swap(expected, gradients);
+    add_gradients(whole.images, whole.labels);
+    std::swap(expected, gradients);
+    for (const Tensor& parameter : parameters) {
+      const std::vector<float> a = gradients[parameter].to_vector<float>(), b = expected[parameter].to_vector<float>();
+      float largest = 0, difference = 0;
+      for (size_t i = 0; i < a.size(); ++i) {
+        largest = std::max(largest, std::abs(b[i]));
+        difference = std::max(difference, std::abs(a[i] - b[i]));
+      }
+      worst = std::max<double>(worst, difference / largest);
+    }
+    update();
+  }
+  std::printf("four parts of %lld against %lld at once: the gradients differ by less than 1e-%d of the largest\n",
+              static_cast<long long>(part), static_cast<long long>(batch), static_cast<int>(-std::log10(worst)));
+  return worst < 1e-6 ? 0 : 1;
+}
