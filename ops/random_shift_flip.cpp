@@ -73,6 +73,8 @@ void move_row(const T* from, T* to, int64_t width, int64_t channels, const Draw&
   std::fill(to, to + begin * channels, fill);
   if (!draw.flip) {
     std::copy_n(from + (begin - draw.right) * channels, (end - begin) * channels, to + begin * channels);
+  } else if (channels == 1) {  // half the time of the general case
+    std::reverse_copy(from + (width - end + draw.right), from + (width - begin + draw.right), to + begin);
   } else {
     for (int64_t j = begin; j < end; ++j)
       std::copy_n(from + (width - 1 - (j - draw.right)) * channels, channels, to + j * channels);

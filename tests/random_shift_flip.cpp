@@ -79,7 +79,7 @@ Pass pass(const Tensor& x, const Tensor& upstream, const ShiftFlipOptions& o, Ge
 
 bool equal(const Tensor& a, const Tensor& b) { return a.to_vector<float>() == b.to_vector<float>(); }
 
-// What each of `count` images of one row was drawn to be, read from where its pixels 1, 2, ... lie.
+// What was drawn for each of `count` images, read from where two neighbouring pixels of theirs went.
 std::vector<Draw> draws(int64_t count, int64_t most, bool flip, Generator& generator) {
   const int64_t extent = 4 * most + 3;  // the middle pixel and its neighbours never leave
   const int64_t pixels = extent * extent, middle = (2 * most + 1) * extent + 2 * most + 1;
