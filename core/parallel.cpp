@@ -16,7 +16,7 @@ namespace xent {
 
 namespace {
 
-thread_local bool inside_chunk = false;  // nested work runs serially
+thread_local bool inside_chunk = false;  // nested work runs serially, and so does that of a SerialScope
 
 void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -156,11 +156,14 @@ Pool& pool() {
 
 void set_threads(int count) {
   require<ArgumentError>(count >= 1, "set_threads: {} is not a number of threads; use 1 or more", count);
-  require<ArgumentError>(!inside_chunk, "set_threads: called inside parallel_for");
+  require<ArgumentError>(!inside_chunk, "set_threads: called inside parallel_for or a SerialScope");
   pool().resize(count);
 }
 
 int threads() { return pool().size(); }
+
+SerialScope::SerialScope() : before_(inside_chunk) { inside_chunk = true; }
+SerialScope::~SerialScope() { inside_chunk = before_; }
 
 void detail::run_chunks(int64_t chunks, ChunkFunction function, void* context) {
   constexpr int64_t most = 0xffffffff;  // what a ticket counts

@@ -24,6 +24,19 @@ void run_chunks(int64_t chunks, ChunkFunction function, void* context);
 
 }  // namespace detail
 
+// Makes parallel_for run serially on this thread while it lives, and so leaves the pool to the others: for a thread
+// that works in the background.
+class SerialScope {
+ public:
+  SerialScope();
+  ~SerialScope();
+  SerialScope(const SerialScope&) = delete;
+  SerialScope& operator=(const SerialScope&) = delete;
+
+ private:
+  bool before_;
+};
+
 // Calls body(chunk) for every chunk in [0, chunks), in any order, some at the same time. An exception of the lowest
 // chunk that threw is thrown on. Inside a chunk, and while another thread uses the pool, work runs serially.
 template <class Body>

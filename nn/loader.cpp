@@ -8,6 +8,8 @@
 #include <span>
 
 #include <xent/core/require.h>
+#include <xent/core/step_state.h>
+#include <xent/nn/prefetch.h>
 #include <xent/nn/shuffle.h>
 
 namespace xent {
@@ -40,6 +42,9 @@ void make_own(Tensor& tensor, const Shape& shape, DType dtype, Device device) {
   tensor = Tensor::persistent("a batch", shape, dtype, device);
 }
 
+constexpr const char* loop = "a loop over a Loader";
+constexpr const char* way_out = "walk over it outside, and pass the batch as inputs";
+
 template <Element T>
 std::span<T> writable(Tensor& tensor) {
   return {tensor.mutable_data<T>(), static_cast<size_t>(tensor.elements())};
@@ -58,6 +63,8 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
 }
 
 Loader::Iterator Loader::begin() {
+  require_outside_step(loop, way_out);
+  drop_prepared();
   const int64_t epoch = resume_ ? epoch_ - 1 : epoch_, first = resume_ ? handed_ : 0;
   if (options_.shuffle) {
     HostRandom random(options_.seed, static_cast<uint64_t>(epoch));
@@ -89,6 +96,7 @@ void Loader::check_position(const Position& position) const {
 
 void Loader::set_position(const Position& position) {
   check_position(position);
+  drop_prepared();
   ++loops_;  // a loop that still runs would go on from the old one
   options_.seed = position.seed;
   resume_ = position.batch > 0;
@@ -96,31 +104,70 @@ void Loader::set_position(const Position& position) {
   handed_ = position.batch;
 }
 
-void Loader::load(int64_t index) {
+std::span<const int64_t> Loader::samples_of(int64_t index) const {
   const int64_t begin = index * options_.batch;
   const int64_t count = std::min(options_.batch, size() - begin);
-  const Shape shape = batch_shape(count, sample_shape_);
-  auto& [batch, host_images, host_labels] = buffers(index);
-  make_own(batch.images, shape, DType::f32, options_.device);
-  make_own(batch.labels, {count}, DType::i64, options_.device);
-
-  const bool on_host = options_.device == Device::cpu();
-  if (!on_host) {
-    make_own(host_images, shape, DType::f32, Device::cpu());
-    make_own(host_labels, {count}, DType::i64, Device::cpu());
-  }
-  Tensor& images = on_host ? batch.images : host_images;
-  Tensor& labels = on_host ? batch.labels : host_labels;
-  const auto indices = std::span<const int64_t>(order_).subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
-  dataset_->gather(indices, writable<float>(images), writable<int64_t>(labels));
-  if (!on_host) {
-    batch.images.copy_from(images);
-    batch.labels.copy_from(labels);
-  }
-  batch.index = index;
+  return std::span(order_).subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
 }
 
+// Returns host memory for a batch that nobody else can see.
+std::pair<std::span<float>, std::span<int64_t>> Loader::make_room(Buffers& to, int64_t count) {
+  const bool on_host = options_.device == Device::cpu();
+  Tensor& images = on_host ? to.batch.images : to.host_images;
+  Tensor& labels = on_host ? to.batch.labels : to.host_labels;
+  make_own(images, batch_shape(count, sample_shape_), DType::f32, Device::cpu());
+  make_own(labels, {count}, DType::i64, Device::cpu());
+  return {writable<float>(images), writable<int64_t>(labels)};
+}
+
+void Loader::load(int64_t index) {
+  const std::span<const int64_t> samples = samples_of(index);
+  Buffers& present = buffers(room_, index);
+  if (Prefetch* ahead = ahead_.prefetch.get(); ahead && ahead->index() == index) {
+    ahead->take();
+    std::swap(present, buffers(ahead->room, index));
+  } else {
+    const auto [images, labels] = make_room(present, static_cast<int64_t>(samples.size()));
+    dataset_->gather(samples, images, labels);
+  }
+  auto& [batch, host_images, host_labels] = present;
+  if (options_.device != Device::cpu()) {
+    make_own(batch.images, host_images.shape(), DType::f32, options_.device);
+    make_own(batch.labels, host_labels.shape(), DType::i64, options_.device);
+    batch.images.copy_from(host_images);
+    batch.labels.copy_from(host_labels);
+  }
+  batch.index = index;
+  if (options_.prefetch && index + 1 < batches_) prepare(index + 1);
+}
+
+// Begins with a batch in the background. Where that fails, for want of memory or of a thread, nothing is prepared: the
+// loop loads the batch when its turn comes, and an error arrives where it would without prefetch.
+void Loader::prepare(int64_t index) {
+  try {
+    if (!ahead_.prefetch) ahead_.prefetch = std::make_unique<Prefetch>();
+    Prefetch& ahead = *ahead_.prefetch;
+    const std::span<const int64_t> samples = samples_of(index);
+    const auto [images, labels] = make_room(buffers(ahead.room, index), static_cast<int64_t>(samples.size()));
+    ahead.start(*dataset_, index, samples, images, labels);
+  } catch (const std::exception&) {
+  }
+}
+
+void Loader::drop_prepared() {
+  if (ahead_.prefetch) ahead_.prefetch->drop();
+}
+
+Loader::PrefetchHandle::PrefetchHandle() = default;
+Loader::PrefetchHandle::PrefetchHandle(const PrefetchHandle&) {}
+Loader::PrefetchHandle& Loader::PrefetchHandle::operator=(const PrefetchHandle& other) {
+  if (this != &other) prefetch.reset();
+  return *this;
+}
+Loader::PrefetchHandle::~PrefetchHandle() = default;
+
 Loader::Iterator& Loader::Iterator::operator++() {
+  require_outside_step(loop, way_out);
   require<ArgumentError>(
       loop_ == loader_->loops_,
       "Loader: another loop over it has begun, or its position was set; use a Loader of its own there");

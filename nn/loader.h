@@ -8,10 +8,19 @@
 // The order depends on seed and epoch only, and a batch is the same for any number of threads. Batches are made
 // outside Steps and handed to them. After the first epoch a Loader takes no memory: it writes a batch over an earlier
 // one. A batch that somebody still holds a handle to is left alone, so what you keep does not change.
+//
+// With .prefetch = true a thread prepares the next batch while you use the present one: same batches, same errors at
+// the same place. It is for data sets that wait, for a disk or a decoder. What is in memory is quicker without:
+// gathered by all threads at once, instead of one that takes processor time from the kernels. That thread works
+// serially, so that it never keeps parallel_for from the kernels. It may still be at work after a loop was left early:
+// before you change the data set, let the loop run to its end or call set_position, which waits.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include <xent/core/tensor.h>
@@ -25,6 +34,7 @@ struct LoaderOptions {
   uint64_t seed = 0;       // of the order
   bool drop_last = false;  // leaves out a last batch that is not full
   Device device = Device::cpu();
+  bool prefetch = false;  // prepares the next batch in the background
 };
 
 struct Batch {
@@ -43,6 +53,11 @@ class Loader {
   // batch below 1, or if drop_last leaves no batch; ShapeError for samples of rank 8.
   explicit Loader(const Dataset& dataset, const LoaderOptions& options = {});
   explicit Loader(const Dataset&& temporary, const LoaderOptions& options = {}) = delete;
+
+  // Copies the position; batches and background thread are the copy's own. A move is a copy, so loops stay valid.
+  Loader(const Loader&) = default;
+  Loader& operator=(const Loader&) = default;
+  ~Loader() = default;
 
   // Starts the next epoch. A loop over an earlier one that still runs gets an ArgumentError at its next batch.
   Iterator begin();
@@ -74,9 +89,26 @@ class Loader {
     Tensor host_images, host_labels;  // on the way to another device
   };
 
-  Buffers& buffers(int64_t index) { return index < size() / options_.batch ? full_ : last_; }
+  struct Room {
+    Buffers full, last;  // last has fewer samples
+  };
+  class Prefetch;          // nn/prefetch.h
+  struct PrefetchHandle {  // a copy is empty: each Loader has a thread of its own
+    PrefetchHandle();
+    PrefetchHandle(const PrefetchHandle&);
+    PrefetchHandle& operator=(const PrefetchHandle&);
+    ~PrefetchHandle();  // waits for the thread
+
+    std::unique_ptr<Prefetch> prefetch;
+  };
+
   int64_t size() const { return static_cast<int64_t>(order_.size()); }
+  Buffers& buffers(Room& room, int64_t index) { return index < size() / options_.batch ? room.full : room.last; }
+  std::span<const int64_t> samples_of(int64_t index) const;
+  std::pair<std::span<float>, std::span<int64_t>> make_room(Buffers& buffers, int64_t count);
   void load(int64_t index);
+  void prepare(int64_t index);
+  void drop_prepared();
 
   const Dataset* dataset_;
   LoaderOptions options_;
@@ -87,7 +119,8 @@ class Loader {
   bool resume_ = false;         // the next loop goes on with that one
   uint64_t loops_ = 0;          // begun so far
   std::vector<int64_t> order_;  // of the samples in this epoch
-  Buffers full_, last_;         // last_ has fewer samples
+  Room room_;                   // for the present batch
+  PrefetchHandle ahead_;        // for the next one
 };
 
 // An input iterator: one batch at a time, and copies walk together.
@@ -96,7 +129,7 @@ class Loader::Iterator {
   using value_type = Batch;
   using difference_type = std::ptrdiff_t;
 
-  const Batch& operator*() const { return loader_->buffers(index_).batch; }
+  const Batch& operator*() const { return loader_->buffers(loader_->room_, index_).batch; }
   const Batch* operator->() const { return &**this; }
   Iterator& operator++();
   void operator++(int) { ++*this; }
