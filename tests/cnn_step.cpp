@@ -1,0 +1,123 @@
+// A small convolutional network trained inside a Step as a user does it: the same bits however it runs, no
+// memory once it is warm, and it learns.
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <new>
+
+#include <doctest/doctest.h>
+
+#include <xent/xent.h>
+
+#include "replay_mode.h"
+
+// Counts every allocation of this program, as in train.cpp.
+namespace {
+std::atomic<uint64_t> allocations = 0;
+}
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+extern "C" void* __libc_malloc(size_t bytes);
+extern "C" void* malloc(size_t bytes) noexcept {
+  ++allocations;
+  return __libc_malloc(bytes);
+}
+#else
+[[gnu::noinline]] void* operator new(size_t bytes) {
+  ++allocations;
+  if (void* data = std::malloc(bytes)) return data;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* data) noexcept { std::free(data); }
+[[gnu::noinline]] void operator delete(void* data, size_t) noexcept { std::free(data); }
+#endif
+
+using namespace xent;
+
+namespace {
+
+const ImageDataset& digits() {
+  static const ImageDataset data = generated_digits(320, 1);
+  return data;
+}
+
+struct Trainer {
+  Generator random{1};
+  Sequential model{
+      Conv2d(1, 8, 3, random, {.padding = 1}), BatchNorm2d(8), Relu(), MaxPool2d(2), Flatten(), Dropout(0.25, random),
+      Linear(14 * 14 * 8, 10, random)};
+  Adam optimizer{model.parameters()};
+  Schedule schedule{optimizer, {.decay = Decay::cosine, .warmup = 3, .steps = 40}};
+
+  Tensor step(const Tensor& images, const Tensor& labels) {
+    Tape tape;
+    Tensor loss = softmax_cross_entropy(model(images), labels);
+    Gradients gradients = tape.backward(loss);
+    clip_gradients(gradients, 1.0);
+    optimizer.step(gradients);
+    schedule.step();
+    return loss;
+  }
+};
+
+// The losses of one epoch, and everything that it left: parameters, running statistics, moments, counts, rates.
+std::vector<std::vector<double>> train(int thread_count, Replay replay, int epochs = 1) {
+  const Mode mode(replay);
+  set_threads(thread_count);
+  Loader batches(digits(), {.batch = 32, .shuffle = true, .seed = 1});
+  Trainer t;
+  Step step([&](const Tensor& images, const Tensor& labels) { return t.step(images, labels); });
+  std::vector<std::vector<double>> bits(1);
+  for (int epoch = 0; epoch < epochs; ++epoch)
+    for (const Batch& batch : batches) bits[0].push_back(step(batch.images, batch.labels).item());
+  for (const auto& list : {t.model.state(), t.optimizer.state(), t.schedule.state()})
+    for (const NamedTensor& part : list) bits.push_back(cast(part.value, DType::f64).to_vector<double>());
+  return bits;
+}
+
+}  // namespace
+
+TEST_CASE("an epoch of a CNN gives the same bits eager, replayed and verified, for 1, 2 and 3 threads") {
+  const int before = threads();
+  const auto expected = train(1, Replay::off);
+  for (const int count : {1, 2, 3})
+    for (const Replay replay : {Replay::off, Replay::on, Replay::verify}) {
+      CAPTURE(count);
+      CAPTURE(static_cast<int>(replay));
+      CHECK(train(count, replay) == expected);
+    }
+  set_threads(before);
+}
+
+TEST_CASE("from the fourth step on a CNN takes no allocation, and no request to the cache") {
+  const Mode mode(Replay::on);
+  Loader batches(digits(), {.batch = 32, .shuffle = true, .seed = 1});
+  Trainer t;
+  Step step([&](const Tensor& images, const Tensor& labels) { return t.step(images, labels); });
+  uint64_t taken = 0, requested = 0;
+  int steps = 0;
+  for (int epoch = 0; epoch < 2; ++epoch)
+    for (Loader::Iterator at = batches.begin(); at != batches.end();) {
+      const uint64_t allocations_before = allocations, requests_before = memory_stats().requests;
+      step(at->images, at->labels);
+      ++at;
+      if (++steps <= 3) continue;  // run, recorded, replayed
+      taken += allocations - allocations_before;
+      requested += memory_stats().requests - requests_before;
+    }
+  CHECK(steps == 20);
+  CHECK(taken == 0);
+  CHECK(requested == 0);
+}
+
+TEST_CASE("the counter counts") {
+  const uint64_t before = allocations;
+  const std::vector<int> some(100);
+  CHECK(allocations > before);
+  CHECK(some.size() == 100);
+}
+
+TEST_CASE("the loss of a CNN starts near ln 10 and falls") {
+  const std::vector<double> losses = train(threads(), replay(), 4)[0];
+  CHECK(std::abs(losses[0] - std::log(10.0)) < 0.2);
+  CHECK(losses.back() < losses[0] - 0.5);
+}
