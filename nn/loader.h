@@ -10,10 +10,11 @@
 // one. A batch that somebody still holds a handle to is left alone, so what you keep does not change.
 //
 // With .prefetch = true a thread prepares the next batch while you use the present one: same batches, same errors at
-// the same place. It is for data sets that wait, for a disk or a decoder. What is in memory is quicker without:
-// gathered by all threads at once, instead of one that takes processor time from the kernels. That thread works
-// serially, so that it never keeps parallel_for from the kernels. It may still be at work after a loop was left early:
-// before you change the data set, let the loop run to its end or call set_position, which waits.
+// the same place. It is for data sets that wait, for a disk or a decoder. What is in memory gains little or nothing: it
+// is gathered by all threads at once otherwise. That thread works serially, so that it never keeps parallel_for from
+// the kernels; get() must not wait for the thread that walks. It takes room for another two batches, and two epochs to
+// warm up. It may still be at work after a loop was left early: before you change the data set, let the loop run to its
+// end or call set_position, which waits.
 #pragma once
 
 #include <cstddef>
