@@ -23,7 +23,14 @@ Profile::Pass pass_of(const Op& op, const Call& call) {
 }  // namespace
 
 Profile::Profile() : outer_(innermost) { innermost = this; }
-Profile::~Profile() { innermost = outer_; }
+
+Profile::~Profile() {
+  for (Profile** link = &innermost; *link; link = &(*link)->outer_)  // it may not be the innermost one
+    if (*link == this) {
+      *link = outer_;
+      break;
+    }
+}
 
 void Profile::add(const Op& op, const Call& call, double seconds) {
   const Pass pass = pass_of(op, call);

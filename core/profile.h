@@ -32,7 +32,7 @@ class Profile {
 
   Profile();
   ~Profile();
-  Profile(const Profile&) = delete;  // one per thread: the innermost measures
+  Profile(const Profile&) = delete;  // the innermost of a thread measures; ends on its own thread
   Profile& operator=(const Profile&) = delete;
 
   std::vector<Row> rows() const;    // the longest first

@@ -63,7 +63,8 @@ inline void add_options(CLI::App& app, Options& options) {
       ->capture_default_str();
   app.add_option("--checkpoint", options.checkpoint, "File that gets the state of the run after every epoch");
   app.add_option("--best", options.best, "The same, only after epochs with the best test accuracy so far");
-  app.add_option("--resume", options.resume, "Checkpoint to go on from");
+  app.add_option("--resume", options.resume,
+                 "Checkpoint to go on from: its learning rate and seed count, not --lr and --seed");
   app.add_option("--log", options.log,
                  "File that gets one JSON object a line; what is in it is replaced, or added to after --resume");
   app.add_flag("--quiet", options.quiet, "Print the last line only");
