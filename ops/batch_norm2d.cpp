@@ -195,8 +195,7 @@ void batch_norm2d_frozen_grad(const Call& call) {
 
 namespace {
 
-// One channel, few and many, rows of several chunks, with and without weight and bias. A seed of 1 would make x the
-// upstream gradient of check_op, to which dx is at right angles: a check of nothing.
+// One channel, few and many, rows of several chunks, with and without weight and bias.
 Samples batch_norm_samples(DType dtype) {
   const auto sample = [&](const Shape& shape, bool weight, bool bias) {
     const Shape channels{shape[3]};
