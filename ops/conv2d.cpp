@@ -68,7 +68,7 @@ cpu::Convolution convolution_of(const Call& call) {
 size_t conv2d_workspace(const Call& call) {
   if (call.out[0].shape.elements() == 0) return 0;
   const cpu::Convolution c = convolution_of(call);
-  return static_cast<size_t>(c.forward_parts() * c.patch_rows() * c.depth()) * size_of(call.out[0].dtype);
+  return static_cast<size_t>(c.scratch(c.forward_parts())) * size_of(call.out[0].dtype);
 }
 
 // The workspace of backward, in elements. dz has a place of its own unless it is dy itself.
@@ -82,7 +82,7 @@ struct GradWorkspace {
     dz = activated ? call.out[0].shape.elements() : 0;
     transposed = c.depth() * c.out;
     partials = c.weight_parts() * c.depth() * c.out;
-    patches = 16 * c.patch_rows() * c.depth();
+    patches = c.scratch(cpu::Convolution::most_parts);
     sums = cpu::AxisSum({c.pixels(), c.out}, 0b01).workspace();
   }
   size_t bytes(DType dtype) const {
@@ -130,13 +130,8 @@ void conv2d_grad_of(const Call& call) {
   T* partials = transposed + sizes.transposed;
   T* patches = partials + sizes.partials;
 
-  const T* dz = call.grad_out[0].as<T>();
-  if (const Activation f = call.attrs.as<Conv2dAttrs>().options.activation; f != Activation::none) {
-    parallel_for(call.out[0].shape.elements(), 1 << 14, [&](int64_t begin, int64_t end) {
-      activate_grad(f, call.out[0].as<T>() + begin, dz + begin, dz_place + begin, end - begin);
-    });
-    dz = dz_place;
-  }
+  const T* dz = activation_grad(call.attrs.as<Conv2dAttrs>().options.activation, call.out[0].as<T>(),
+                                call.grad_out[0].as<T>(), dz_place, call.out[0].shape.elements());
   if (dx) {
     const int64_t depth = c.depth();
     for (int64_t i = 0; i < depth; ++i)

@@ -92,14 +92,8 @@ void linear_grad(const Call& call) {
   const Activation activation = call.attrs.as<LinearAttrs>().activation;
   const int64_t rows = rows_of(x), in = weight.shape[0], out = weight.shape[1];
   dispatch_compute(x.dtype, [&]<class T>() {
-    const T* dz = call.grad_out[0].as<T>();
-    if (activation != Activation::none) {
-      T* product = static_cast<T*>(call.workspace);
-      parallel_for(rows * out, 1 << 14, [&](int64_t begin, int64_t end) {
-        activate_grad(activation, call.out[0].as<T>() + begin, dz + begin, product + begin, end - begin);
-      });
-      dz = product;
-    }
+    const T* dz = activation_grad(activation, call.out[0].as<T>(), call.grad_out[0].as<T>(),
+                                  static_cast<T*>(call.workspace), rows * out);
     if (dx) gemm<T>({rows, in, out, false, true}, dz, weight.as<T>(), dx.beta, dx.as<T>());
     if (dw) gemm<T>({in, out, rows, true, false}, x.as<T>(), dz, dw.beta, dw.as<T>());
     if (db) sum_rows(dz, rows, out, db.beta, db.as<T>());

@@ -2,36 +2,14 @@
 // memory and no page fault once it is warm, and it learns.
 #include <sys/resource.h>
 
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
-#include <new>
 
 #include <doctest/doctest.h>
 
 #include <xent/xent.h>
 
+#include "count_allocations.h"
 #include "replay_mode.h"
-
-// Counts every allocation of this program, as in train.cpp.
-namespace {
-std::atomic<uint64_t> allocations = 0;
-}
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-extern "C" void* __libc_malloc(size_t bytes);
-extern "C" void* malloc(size_t bytes) noexcept {
-  ++allocations;
-  return __libc_malloc(bytes);
-}
-#else
-[[gnu::noinline]] void* operator new(size_t bytes) {
-  ++allocations;
-  if (void* data = std::malloc(bytes)) return data;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* data) noexcept { std::free(data); }
-[[gnu::noinline]] void operator delete(void* data, size_t) noexcept { std::free(data); }
-#endif
 
 using namespace xent;
 

@@ -9,26 +9,16 @@
 #include <doctest/doctest.h>
 
 #include <xent/ops/cpu/convolution.h>
-#include <xent/ops/cpu/instruction_set.h>
 #include <xent/xent.h>
 
 #include "chance.h"
 #include "data_files.h"
+#include "machine_has_it.h"
 
 using namespace xent;
 using data_files::contains, data_files::error_of;
 
 namespace {
-
-bool machine_has_it() {
-  try {
-    cpu::instruction_set();
-    return true;
-  } catch (const ArgumentError& error) {
-    MESSAGE("skipped: ", error.what());
-    return false;
-  }
-}
 
 using Doubles = std::vector<double>;
 

@@ -10,22 +10,13 @@
 #include <xent/core/parallel.h>
 #include <xent/core/random.h>
 #include <xent/ops/cpu/gemm.h>
-#include <xent/ops/cpu/instruction_set.h>
+
+#include "machine_has_it.h"
 
 using namespace xent;
 using cpu::GemmShape;
 
 namespace {
-
-bool machine_has_it() {
-  try {
-    cpu::instruction_set();
-    return true;
-  } catch (const ArgumentError& error) {
-    MESSAGE("skipped: ", error.what());
-    return false;
-  }
-}
 
 template <class T>
 std::vector<T> numbers(int64_t count, HostRandom& random) {

@@ -5,24 +5,11 @@
 #include <doctest/doctest.h>
 
 #include <xent/core/random.h>
-#include <xent/ops/cpu/instruction_set.h>
 #include <xent/ops/cpu/philox.h>
 
+#include "machine_has_it.h"
+
 using namespace xent;
-
-namespace {
-
-bool machine_has_it() {
-  try {
-    cpu::instruction_set();
-    return true;
-  } catch (const ArgumentError& error) {
-    MESSAGE("skipped: ", error.what());
-    return false;
-  }
-}
-
-}  // namespace
 
 TEST_CASE("blocks drawn together are those drawn one by one, across the borders of 32 and 64 bits") {
   if (!machine_has_it()) return;

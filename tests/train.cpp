@@ -1,33 +1,11 @@
 // Training as a user does it: it learns, it takes no memory once it is warm, and an error leaves it usable.
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
-#include <new>
 
 #include <doctest/doctest.h>
 
 #include <xent/xent.h>
 
-// Counts every allocation of this program, those of libraries included: with glibc by standing in for malloc, which
-// operator new calls; under a sanitizer, whose malloc is its own, by operator new alone.
-namespace {
-std::atomic<uint64_t> allocations = 0;
-}
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-extern "C" void* __libc_malloc(size_t bytes);
-extern "C" void* malloc(size_t bytes) noexcept {
-  ++allocations;
-  return __libc_malloc(bytes);
-}
-#else
-[[gnu::noinline]] void* operator new(size_t bytes) {
-  ++allocations;
-  if (void* data = std::malloc(bytes)) return data;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* data) noexcept { std::free(data); }
-[[gnu::noinline]] void operator delete(void* data, size_t) noexcept { std::free(data); }
-#endif
+#include "count_allocations.h"
 
 using namespace xent;
 
@@ -63,7 +41,7 @@ TEST_CASE("a training step after the third of its shape takes no allocation, loa
     for (Loader::Iterator at = batches.begin(); at != batches.end();) {
       const uint64_t allocations_before = allocations, requests_before = memory_stats().requests;
       last = step(at->images, at->labels).item();
-      ++at;                                        // loads the next batch
+      ++at;                        // loads the next batch
       if (++steps <= 3) continue;  // run, recorded, replayed
       taken += allocations - allocations_before;
       requested += memory_stats().requests - requests_before;

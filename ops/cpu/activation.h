@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include <xent/core/parallel.h>
 #include <xent/ops/elementwise.h>
 #include <xent/ops/ops.h>
 
@@ -33,6 +34,16 @@ void activate_grad(Activation activation, const T* y, const T* dy, T* dz, int64_
     case Activation::tanh: return each(scalar::Tanh{});
     case Activation::sigmoid: return each(scalar::Sigmoid{});
   }
+}
+
+// Returns dz of a whole result: written to place, in parallel, or dy itself where there is no activation.
+template <class T>
+const T* activation_grad(Activation activation, const T* y, const T* dy, T* place, int64_t count) {
+  if (activation == Activation::none) return dy;
+  parallel_for(count, 1 << 14, [=](int64_t begin, int64_t end) {
+    activate_grad(activation, y + begin, dy + begin, place + begin, end - begin);
+  });
+  return place;
 }
 
 }  // namespace xent::cpu

@@ -78,7 +78,7 @@ void each_block(const Convolution& c, int64_t parts, const Body& body) {
 template <class T>
 void convolve(const Convolution& c, const T* x, const T* weight, const Epilogue<T>& epilogue, T* y, T* scratch) {
   each_block(c, c.forward_parts(), [&](int64_t part, int64_t first, int64_t count) {
-    const T* rows = patches(c, x, first, count, scratch + part * c.patch_rows() * c.depth());
+    const T* rows = patches(c, x, first, count, scratch + c.scratch(part));
     gemm<T>({count, c.out, c.depth()}, rows, weight, 0, y + first * c.out, epilogue);
   });
 }
@@ -91,7 +91,7 @@ void convolve_grad_images(const Convolution& c, const T* dz, const T* transposed
     return;
   }
   parallel_chunks(parts, [&](int64_t part) {  // patches overlap within an image, never between images
-    T* gradients = scratch + part * rows * c.depth();
+    T* gradients = scratch + c.scratch(part);
     for (int64_t n = part * c.batch / parts; n < (part + 1) * c.batch / parts; ++n) {
       if (beta == 0) std::fill_n(dx + n * image, image, T(0));
       for (int64_t begin = 0; begin < c.image_pixels(); begin += rows) {
@@ -115,7 +115,7 @@ void convolve_grad_weight(const Convolution& c, const T* x, const T* dz, T* part
   const int64_t rows = c.patch_rows(), blocks = (c.pixels() + rows - 1) / rows;
   each_block(c, parts, [&](int64_t part, int64_t first, int64_t count) {
     const bool begins = first == part * blocks / parts * rows;
-    const T* patch = patches(c, x, first, count, scratch + part * rows * c.depth());
+    const T* patch = patches(c, x, first, count, scratch + c.scratch(part));
     gemm<T>({c.depth(), c.out, count, true, false}, patch, dz + first * c.out, begins ? 0 : 1,
             partials + part * weight);
   });

@@ -44,7 +44,11 @@ struct Convolution {
   int64_t patch_rows() const { return std::clamp<int64_t>((1 << 16) / depth(), 64, 256); }
 
   // Parts the work is cut into, each with scratch of its own: they depend on the problem only.
-  int64_t parts(int64_t items) const { return std::clamp<int64_t>(items, 1, 16); }
+  static constexpr int64_t most_parts = 16;
+  int64_t parts(int64_t items) const { return std::clamp<int64_t>(items, 1, most_parts); }
+
+  // The elements of scratch of so many parts; none where the images are the patches.
+  int64_t scratch(int64_t count) const { return pointwise() ? 0 : count * patch_rows() * depth(); }
   int64_t forward_parts() const { return parts((pixels() + patch_rows() - 1) / patch_rows()); }
 
   // A part of the weight's gradient is as large as the weight: large ones are not cut, and their product is what runs
@@ -55,7 +59,7 @@ struct Convolution {
   }
 };
 
-// Instantiated for float and double; the scratch of part p begins at p * patch_rows() * depth().
+// Instantiated for float and double; the scratch of part p begins at scratch(p).
 
 // y = f(x * weight + bias):  [pixels, out].
 template <class T>
