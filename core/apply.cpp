@@ -42,7 +42,7 @@ bool overlap(const Slice& a, const Slice& b) {
 
 void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& outputs, const Attrs& attrs,
                  Device device) {
-  InlineVector<Slice, 8> in, out;
+  InlineVector<Slice, most_operands> in, out;
   for (const Tensor& input : inputs) {
     in.push_back(slice_of(input));
     note_use(input);

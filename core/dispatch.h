@@ -33,6 +33,18 @@ decltype(auto) dispatch_compute(DType dtype, F&& f) {
   }
 }
 
+// Calls f with the C++ type of a floating dtype.
+template <class F>
+decltype(auto) dispatch_floating(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f32: return f.template operator()<float>();
+    case DType::f64: return f.template operator()<double>();
+    case DType::f16: return f.template operator()<Float16>();
+    case DType::bf16: return f.template operator()<BFloat16>();
+    default: throw DTypeError("a floating dtype is needed");
+  }
+}
+
 // Calls f with the C++ type of a label dtype: u8, i32 or i64.
 template <class F>
 decltype(auto) dispatch_index(DType dtype, F&& f) {

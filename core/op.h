@@ -34,7 +34,7 @@ struct Spec {
   explicit operator bool() const { return present; }
   friend bool operator==(const Spec&, const Spec&) = default;
 };
-using Specs = InlineVector<Spec, 8>;
+using Specs = InlineVector<Spec, most_operands>;
 
 // An op's own parameters: a trivially copyable struct with operator==, kept by value and typed by as<P>().
 //
@@ -130,7 +130,7 @@ using Samples = std::vector<Sample>;
 struct Op {
   const char* name;
   const char* formula;  // the line docs/ops.md prints
-  int inputs = 1;       // at most 8, optional ones included
+  int inputs = 1;       // at most most_operands, optional ones included
 
   // Checks inputs and attributes; returns the outputs' shapes and dtypes. Throws ShapeError or DTypeError.
   Specs (*infer)(std::span<const Spec> in, const Attrs& attrs);
@@ -146,6 +146,10 @@ struct Op {
   Mask updates = nothing;                // inputs written in place: moments, running statistics, weights. Those that a
                                          // differentiable op says get no gradient are constants to the tape
   bool accumulates = false;              // backward honours beta
+
+  // The output that holds the gradient of input 0 for an upstream of 1 at output 0, if it has elements. Backward hands it
+  // on when output 0 is the root; else the kernel is run. -1: none.
+  int ready_grad = -1;
 
   // For ops that compute nothing: the output is the input's bytes from this element on. Without a backward kernel the
   // gradient is a view as well, with the input's shape.

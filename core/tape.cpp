@@ -84,7 +84,7 @@ void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inpu
   for (size_t i = 0; i < outputs.size(); ++i) differentiable |= carries(i);
   if (!differentiable) return;
 
-  InlineVector<int, 8> in_slots;
+  InlineVector<int, most_operands> in_slots;
   bool wanted = false;
   for (const Tensor& input : inputs) {
     in_slots.push_back(!input ? -1 : input.requires_grad() ? add_slot(input, true) : slot_of(input));
@@ -211,11 +211,11 @@ void Tape::backward(const Tensor& root, Gradients& into, const BackwardOptions& 
   } finish{*this, options.retain};
   in_backward_ = true;
 
-  Slot& root_slot = slots_[static_cast<size_t>(slot_of(root))];
-  add_gradient(root_slot,
+  const int seed = options.upstream ? -1 : slot_of(root);
+  add_gradient(slots_[static_cast<size_t>(slot_of(root))],
                options.upstream ? options.upstream : Tensor::ones(root.shape(), root.dtype(), root.device()));
   for (size_t i = nodes_.size(); i-- > 0;) {
-    run(nodes_[i]);
+    run(nodes_[i], seed);
     for (const Kept& out : nodes_[i].out) {  // all that read it come later and are done
       if (out.slot < 0) continue;
       Slot& slot = slots_[static_cast<size_t>(out.slot)];
@@ -228,8 +228,9 @@ void Tape::backward(const Tensor& root, Gradients& into, const BackwardOptions& 
 
 bool Tape::owned(const Slot& slot) { return slot.in_place || slot.gradient.storage().use_count() == 1; }
 
-void Tape::run(const Node& node) {
-  InlineVector<Slice, 8> in, out, grad_in, grad_out;
+// seed: the slot of a root whose upstream is the implied 1; -1 if there is none.
+void Tape::run(const Node& node, int seed) {
+  InlineVector<Slice, most_operands> in, out, grad_in, grad_out;
   const Tensor none;
   bool arrived = false;
   for (const Kept& kept : node.out) {
@@ -247,6 +248,14 @@ void Tape::run(const Node& node) {
     const Tensor& gradient = slots_[static_cast<size_t>(node.out[0].slot)].gradient;
     add_gradient(slots_[static_cast<size_t>(node.in[0].slot)], gradient.view(node.in[0].tensor.shape(), 0));
     return;
+  }
+
+  if (op.ready_grad >= 0 && node.out[0].slot == seed) {
+    const Kept& ready = node.out[static_cast<size_t>(op.ready_grad)];
+    if (ready.tensor && ready.tensor.elements() > 0) {
+      add_gradient(slots_[static_cast<size_t>(node.in[0].slot)], ready.tensor);
+      return;
+    }
   }
 
   Tensors fresh;  // where an input's gradient goes; empty: none, or straight into the slot

@@ -104,13 +104,13 @@ class Tape {
   struct Node {
     const Op* op;
     Attrs attrs;
-    InlineVector<Kept, 8> in, out;
+    InlineVector<Kept, most_operands> in, out;
   };
 
   int slot_of(const Tensor& x) const;
   int add_slot(const Tensor& x, bool wanted);
   void check(const Tensor& root, const Gradients& into, const BackwardOptions& options) const;
-  void run(const Node& node);
+  void run(const Node& node, int seed);
   void add_gradient(Slot& slot, Tensor gradient);
   void collect(Gradients& into, bool retain);
   static bool owned(const Slot& slot);

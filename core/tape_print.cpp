@@ -14,7 +14,7 @@ size_t Tape::kept_bytes() const {
 }
 
 std::string Tape::print() const {
-  const auto shapes = [](const InlineVector<Kept, 8>& part) {
+  const auto shapes = [](const InlineVector<Kept, most_operands>& part) {
     std::string text;
     for (const Kept& kept : part) text += fmt::format("{}{}", text.empty() ? "" : " ", kept.tensor.shape());
     return text;
@@ -25,7 +25,7 @@ std::string Tape::print() const {
     const Node& node = nodes_[n];
     std::string kept;
     size_t bytes = 0;
-    const auto add = [&](const char* prefix, const InlineVector<Kept, 8>& part) {
+    const auto add = [&](const char* prefix, const InlineVector<Kept, most_operands>& part) {
       for (size_t i = 0; i < part.size(); ++i) {
         if (!part[i].tensor) continue;
         kept += fmt::format("{}{}{}", kept.empty() ? "" : " ", prefix, i);

@@ -158,8 +158,11 @@ class Tensor {
   bool detached_ = false;  // said to be a constant: marks of the bytes do not count
 };
 
+// The most inputs, and the most outputs, that an op has.
+inline constexpr size_t most_operands = 10;
+
 // What an op or a Step returns: a few tensors, without an allocation.
-using Tensors = InlineVector<Tensor, 8>;
+using Tensors = InlineVector<Tensor, most_operands>;
 
 std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
 

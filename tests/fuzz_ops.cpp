@@ -1,6 +1,7 @@
 // Random calls of every op: it returns a result of the right shape, every element of it written, or throws an Error
 // that names it, and what it does not update keeps its bits. Seeds are fixed: a failure can be repeated.
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -160,6 +161,22 @@ Trial pool_trial(Chance& c, const Op& op) {
           }};
 }
 
+Trial loss_companion_trial(Chance& c, const Op& op) {
+  const Tensor x = c.tensor({c.from(0, 4), c.from(0, 4)}, c.dtype()), labels = c.labels({x.shape()[0]}, 4);
+  const Tensor statistics = c.one_in(2) ? Tensor() : c.mostly({x.shape()[0], 2}, x.dtype()),
+               up = c.mostly({}, x.dtype());
+  SoftmaxCrossEntropyOptions o;
+  o.reduction.denominator = static_cast<Reduction::Denominator>(c.below(6));
+  if (&op == &softmax_cross_entropy_denominator_op)
+    return {{labels}, [=] { return softmax_cross_entropy_denominator(x.shape(), labels, o); }, [] { return Shape{}; }};
+  if (&op == &softmax_cross_entropy_grad_op)
+    return {{x, labels, statistics, up},
+            [=] { return softmax_cross_entropy_grad(up, x, labels, statistics, o); },
+            [=] { return x.shape(); }};
+  return {
+      {labels}, [=] { return softmax_cross_entropy_with_grad(x.clone(), labels, o).grad; }, [=] { return x.shape(); }};
+}
+
 Trial loss_trial(Chance& c) {
   const Tensor x = c.tensor();
   SoftmaxCrossEntropyOptions o = {.axis = c.one_in(3) ? c.axis() : c.from(-x.rank(), x.rank() - (x.rank() > 0))};
@@ -167,11 +184,23 @@ Trial loss_trial(Chance& c) {
   const int64_t classes = fits ? x.shape()[o.axis] : 3;
   const Tensor labels = c.labels(fits ? replaced(x, o.axis, {}) : Shape{}, classes);
   if (c.one_in(2)) o.target.ignore = c.any<int64_t>({-100, 0, 1, INT64_MIN, INT64_MAX});
-  if (c.one_in(2)) o.weights.classes = c.mostly({classes}, x.dtype());
-  o.reduction = {static_cast<Reduction::Kind>(c.below(3)), static_cast<Reduction::Denominator>(c.below(2)), {}};
-  return {{x, labels, o.weights.classes},
-          [=] { return softmax_cross_entropy(x, labels, o); },
-          [=] { return o.reduction.kind == Reduction::Kind::none ? labels.shape() : Shape{}; }};
+  if (c.one_in(4)) o.target.smoothing = c.any<double>({0.1, 1, -1, NAN, 2});
+  LossInputs in;
+  if (c.one_in(2)) in.class_weights = c.mostly({classes}, x.dtype());
+  if (c.one_in(4)) in.element_weights = c.mostly(labels.shape(), x.dtype());
+  if (c.one_in(4)) in.normalizer = c.mostly({}, DType::f64);
+  if (c.one_in(4)) in.ignore = c.mostly({}, DType::i64);
+  if (c.one_in(4)) in.grad_addend = c.like(x);
+  o.reduction = {static_cast<Reduction::Kind>(c.below(5)), static_cast<Reduction::Denominator>(c.below(6)),
+                 static_cast<Reduction::WhenZero>(c.below(5)), static_cast<int>(c.from(-2, 2))};
+  const Tensor target = c.one_in(3) ? c.like(x) : labels;
+  return {{x, target, in.class_weights, in.element_weights},
+          [=] { return softmax_cross_entropy(x, target, o, in); },
+          [=] {
+            if (o.reduction.kind == Reduction::Kind::none) return labels.shape();
+            return o.reduction.kind == Reduction::Kind::sample_mean ? Shape{x.shape()[o.reduction.batch_axis]}
+                                                                    : Shape{};
+          }};
 }
 
 Trial update_trial(Chance& c, const Op& op) {
@@ -325,6 +354,9 @@ Trial trial_of(const Op& op, Chance& c) {
   if (is(argmax_op)) return argmax_trial(c);
   if (is(pick_op)) return pick_trial(c);
   if (is(softmax_cross_entropy_op)) return loss_trial(c);
+  if (is(softmax_cross_entropy_in_place_op) || is(softmax_cross_entropy_grad_op) ||
+      is(softmax_cross_entropy_denominator_op))
+    return loss_companion_trial(c, op);
   if (op.view) return view_trial(c, op);
   return op.updates ? update_trial(c, op) : like_input_trial(c, op);  // also ops to come, of one input
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include <xent/core/parallel.h>
 #include <xent/core/shape.h>
@@ -37,14 +38,22 @@ struct RowStatistics {
   T log_sum;
 };
 
+// The type that arithmetic on T is done in: f64 for f64, else f32.
+template <class T>
+using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
 // Sums in f64, in order. An element of +inf, a NaN, or a row of nothing but -inf gives NaN, as IEEE has it.
 template <class T>
-RowStatistics<T> row_statistics(const T* x, int64_t classes, int64_t stride) {
-  T max = x[0];
-  for (int64_t c = 1; c < classes; ++c) max = x[c * stride] > max ? x[c * stride] : max;
+RowStatistics<Wide<T>> row_statistics(const T* x, int64_t classes, int64_t stride) {
+  using W = Wide<T>;
+  auto max = static_cast<W>(x[0]);
+  for (int64_t c = 1; c < classes; ++c) {
+    const auto value = static_cast<W>(x[c * stride]);
+    max = value > max ? value : max;
+  }
   double sum = 0;
-  for (int64_t c = 0; c < classes; ++c) sum += static_cast<double>(std::exp(x[c * stride] - max));
-  return {max, static_cast<T>(std::log(sum))};
+  for (int64_t c = 0; c < classes; ++c) sum += static_cast<double>(std::exp(static_cast<W>(x[c * stride]) - max));
+  return {max, static_cast<W>(std::log(sum))};
 }
 
 }  // namespace xent::cpu

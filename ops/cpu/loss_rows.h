@@ -1,0 +1,242 @@
+// LossRows: one row of softmax_cross_entropy. With q the target distribution after smoothing, w the class weights, e
+// the element weight, (m, log s) the row's statistics:
+//
+//   loss  = scale e sum_c w_c q_c (log s - (x_c - m))
+//   dx_c  = k p_c - t_c,   p_c = exp(x_c - m - log s),   t_c = g w_c q_c,   k = sum_c t_c,   g: the gradient of sum_c
+//   ...
+//
+// Per row: label, ignored?, in range?, weight, and only then the logits. An ignored row is not read.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include <xent/core/convert.h>
+#include <xent/core/dispatch.h>
+#include <xent/ops/cpu/rows.h>
+#include <xent/ops/loss_call.h>
+
+namespace xent::cpu {
+
+// A row as its label and weights tell.
+struct Row {
+  int64_t label = -1;     // -1: a distribution, or no class at all
+  double element = 1;     // its element weight
+  bool ignored = false;   // by its label
+  bool skipped = false;   // ignored, or weighing nothing: not read, gradient +0
+  bool poisoned = false;  // a label out of range that is to give NaN
+};
+
+// What both the denominator and the loss need to know of the targets.
+class TargetRows {
+ public:
+  TargetRows(const Call& call, const Shape& shape, const LossAttrs& attrs)
+      : options_(attrs.options),
+        rows_(shape, static_cast<int>(attrs.options.axis)),
+        target_(call.in[loss_in::target]),
+        distribution_{target_},
+        class_weights_{call.in[loss_in::class_weights]},
+        element_weights_{call.in[loss_in::element_weights]},
+        ignore_(attrs.options.target.ignore),
+        dense_(is_floating(target_.dtype)),
+        kept_(1 - attrs.options.target.smoothing),
+        spread_(attrs.options.target.smoothing / static_cast<double>(attrs.options.parity.smoothing_classes
+                                                                         ? attrs.options.parity.smoothing_classes
+                                                                         : rows_.classes)) {
+    if (const Slice& ignore = call.in[loss_in::ignore]) ignore_ = *ignore.as<int64_t>();
+    if (spread_ != 0)
+      for (int64_t c = 0; c < rows_.classes; ++c) all_weights_ += class_weight(c);
+  }
+
+  const Rows& rows() const { return rows_; }
+  const Slice& target() const { return target_; }
+  std::optional<int64_t> ignore() const { return ignore_; }
+  bool dense() const { return dense_; }
+  bool smoothed() const { return spread_ != 0; }
+  double kept() const { return kept_; }
+
+  Row row(int64_t r) const {
+    using OutOfRange = SoftmaxCrossEntropyOptions::Parity::OutOfRange;
+    Row row;
+    if (!dense_) {
+      row.label = label(r);
+      if (ignore_ && row.label == *ignore_) return {.ignored = true, .skipped = true};
+      if (row.label < 0 || row.label >= rows_.classes) {
+        switch (options_.parity.out_of_range) {
+          case OutOfRange::clip: row.label = row.label < 0 ? 0 : rows_.classes - 1; break;
+          case OutOfRange::nan_row: return {.poisoned = true};
+          case OutOfRange::error:  // checked before: not reached
+          case OutOfRange::no_target: row.label = -1; break;
+        }
+      }
+    }
+    if (element_weights_) row.element = element_weights_[r];
+    row.skipped = row.element == 0 && !options_.parity.multiply_zeros;
+    return row;
+  }
+
+  double class_weight(int64_t c) const { return class_weights_ ? class_weights_[c] : 1; }
+
+  // The probability of class c in the row's target, smoothed.
+  double probability(const Row& row, int64_t start, int64_t c) const {
+    const double q = dense_ ? distribution_[start + c * rows_.inner] : c == row.label ? 1 : 0;
+    return smoothed() ? kept_ * q + spread_ : q;
+  }
+
+  // sum_c w_c q_c
+  double mass(const Row& row, int64_t start) const {
+    if (!dense_) return kept_ * (row.label < 0 ? 0 : class_weight(row.label)) + spread_ * all_weights_;
+    double mass = 0;
+    for (int64_t c = 0; c < rows_.classes; ++c) mass += class_weight(c) * probability(row, start, c);
+    return mass;
+  }
+
+  // What the row adds to the denominator of a mean.
+  double share(int64_t r) const {
+    using Denominator = Reduction::Denominator;
+    const Row row = this->row(r);
+    if (row.ignored || row.poisoned) return 0;
+    switch (options_.reduction.denominator) {
+      case Denominator::weight_sum: return row.skipped ? 0 : row.element * mass(row, rows_.start(r));
+      case Denominator::label_weights: return row.label < 0 ? 0 : class_weight(row.label);
+      case Denominator::rows: return 0;  // their number is known
+      case Denominator::element_weights: return row.element;
+      case Denominator::nonzero_weights: return row.element != 0 ? 1 : 0;
+      case Denominator::target_mass: break;
+    }
+    if (!dense_) return row.label < 0 ? 0 : 1;
+    double mass = 0;
+    for (int64_t c = 0; c < rows_.classes; ++c) mass += distribution_[rows_.start(r) + c * rows_.inner];
+    return mass;
+  }
+
+ protected:
+  const SoftmaxCrossEntropyOptions& options_;
+
+ private:
+  int64_t label(int64_t r) const {
+    switch (target_.dtype) {
+      case DType::u8: return target_.as<uint8_t>()[r];
+      case DType::i32: return target_.as<int32_t>()[r];
+      default: return target_.as<int64_t>()[r];
+    }
+  }
+
+  Rows rows_;
+  Slice target_;
+  Numbers distribution_, class_weights_, element_weights_;
+  std::optional<int64_t> ignore_;
+  bool dense_;
+  double kept_, spread_;    // of smoothing: q becomes kept q + spread
+  double all_weights_ = 0;  // of the classes
+};
+
+template <class T>
+class LossRows : public TargetRows {
+ public:
+  using W = Wide<T>;
+  using Statistics = RowStatistics<W>;
+
+  LossRows(const Call& call, const LossAttrs& attrs)
+      : TargetRows(call, call.in[loss_in::logits].shape, attrs),
+        logits_(call.in[loss_in::logits].as<T>()),
+        addend_{call.in[loss_in::grad_addend]},
+        softmax_(attrs.options.input == SoftmaxCrossEntropyOptions::Input::logits) {}
+
+  Statistics statistics(int64_t r) const {
+    if (!softmax_) return {0, 0};
+    return row_statistics(logits_ + rows().start(r), rows().classes, rows().inner);
+  }
+
+  W log_prob(int64_t at, const Statistics& s) const { return (static_cast<W>(logits_[at]) - s.max) - s.log_sum; }
+
+  // sum_c w_c q_c (log s - (x_c - m)): the row's loss without element weight and scale.
+  double raw(const Row& row, int64_t r, const Statistics& s) const {
+    const int64_t start = rows().start(r), inner = rows().inner;
+    const auto surprise = [&](int64_t c) {
+      return static_cast<double>(s.log_sum - (static_cast<W>(logits_[start + c * inner]) - s.max));
+    };
+    if (!dense() && !smoothed()) return row.label < 0 ? 0 : class_weight(row.label) * surprise(row.label);
+    double sum = 0;
+    for (int64_t c = 0; c < rows().classes; ++c)
+      if (const double q = probability(row, start, c); q != 0 || options_.parity.multiply_zeros)
+        sum += class_weight(c) * q * surprise(c);
+    return sum;
+  }
+
+  // Writes the gradient of a row's logits; upstream: that of raw(). grad_log_probs may be empty.
+  template <class G>
+  void grad_logits(const Row& row, int64_t r, const Statistics& s, double upstream, const Numbers& grad_log_probs,
+                   G* dx) const {
+    const int64_t start = rows().start(r), inner = rows().inner, classes = rows().classes;
+    dx += start;
+    const bool plain = !addend_ && !grad_log_probs;
+    if (row.poisoned || (row.skipped && plain)) {
+      const G value(row.poisoned ? std::numeric_limits<float>::quiet_NaN() : 0.0f);
+      for (int64_t c = 0; c < classes; ++c) dx[c * inner] = value;
+    } else if (plain && softmax_ && !dense() && !smoothed()) {
+      const bool exact = options_.parity.dense_grad == SoftmaxCrossEntropyOptions::Parity::DenseGrad::exact;
+      const double share = row.label >= 0 ? upstream * class_weight(row.label) : exact ? 0 : upstream;
+      const auto scale = static_cast<W>(share);
+      const W label_log_prob = row.label >= 0 ? log_prob(start + row.label * inner, s) : 0;  // dx may be the logits
+      const T* x = logits_ + start;
+      for (int64_t c = 0; c < classes; ++c)
+        dx[c * inner] = convert<G>(scale * std::exp((static_cast<W>(x[c * inner]) - s.max) - s.log_sum));
+      // p - 1 would lose what p is short of 1 by; expm1 does not.
+      if (row.label >= 0) dx[row.label * inner] = convert<G>(scale * std::expm1(label_log_prob));
+    } else {
+      grad_of_any(row, start, s, upstream, grad_log_probs, dx);
+    }
+  }
+
+  // Writes the gradient of a row's distribution: upstream of raw(), and share of the denominator's gradient.
+  template <class Q>
+  void grad_target(const Row& row, int64_t r, const Statistics& s, double upstream, double share, Q* dq) const {
+    const int64_t start = rows().start(r), inner = rows().inner;
+    const bool weighted = options_.reduction.denominator == Reduction::Denominator::weight_sum;
+    for (int64_t c = 0; c < rows().classes; ++c) {
+      const int64_t at = start + c * inner;
+      const auto surprise = -static_cast<double>(log_prob(at, s));
+      const double of_mass = weighted ? kept() * row.element * class_weight(c) : 1;
+      const double of_loss = row.skipped ? 0 : upstream * kept() * class_weight(c) * surprise;
+      dq[at] = convert<Q>(of_loss - (share == 0 ? 0 : share * of_mass));
+    }
+  }
+
+ private:
+  // dx_c = k p_c - t_c with everything there may be: a distribution, smoothing, an addend, gradients of
+  // log-probabilities.
+  template <class G>
+  void grad_of_any(const Row& row, int64_t start, const Statistics& s, double upstream, const Numbers& grad_log_probs,
+                   G* dx) const {
+    using DenseGrad = SoftmaxCrossEntropyOptions::Parity::DenseGrad;
+    const int64_t inner = rows().inner, classes = rows().classes;
+    double k = 0;
+    if (softmax_ && !row.skipped)
+      k = options_.parity.dense_grad == DenseGrad::exact ? upstream * mass(row, start) : upstream;
+    if (softmax_ && grad_log_probs)
+      for (int64_t c = 0; c < classes; ++c) k -= grad_log_probs[start + c * inner];
+    const bool reads = softmax_ && (!row.skipped || grad_log_probs);
+    for (int64_t c = 0; c < classes; ++c) {
+      const int64_t at = start + c * inner;
+      double t = 0;
+      if (!row.skipped)
+        if (const double q = probability(row, start, c); q != 0) t = upstream * class_weight(c) * q;
+      if (grad_log_probs) t -= grad_log_probs[at];
+      double gradient = -t;
+      if (reads) {
+        const auto log_p = static_cast<double>(log_prob(at, s));
+        gradient = log_p > -0.5 ? k * std::expm1(log_p) + (k - t) : k * std::exp(log_p) - t;
+      }
+      if (addend_) gradient += addend_[at];
+      dx[c * inner] = convert<G>(gradient + 0.0);  // -0 becomes +0
+    }
+  }
+
+  const T* logits_;
+  Numbers addend_;
+  bool softmax_;
+};
+
+}  // namespace xent::cpu

@@ -1,0 +1,321 @@
+// The kernels of softmax_cross_entropy: what is done with all rows. loss_rows.h has what is done with one.
+//
+// Rows are taken in chunks that depend on the shape only, and what a chunk adds up to is kept in f64 and added in
+// order, so the number of threads changes nothing. The logits are read once, row by row: the second pass over a row
+// finds it in the cache, and so does the third, which writes the gradient if it is wanted at once.
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include <xent/core/require.h>
+#include <xent/core/warning.h>
+#include <xent/ops/cpu/labels.h>
+#include <xent/ops/cpu/loss_kernels.h>
+#include <xent/ops/cpu/loss_rows.h>
+
+namespace xent::cpu {
+
+namespace {
+
+using Kind = Reduction::Kind;
+
+constexpr int64_t most_chunks = 256;
+
+// Adds up body(row) over all rows.
+template <class Body>
+double sum_rows(const Rows& rows, const Body& body) {
+  const int64_t count = rows.count();
+  const int64_t grain = std::max({int64_t{1}, (1 << 14) / rows.classes, (count + most_chunks - 1) / most_chunks});
+  std::array<double, most_chunks> partial;
+  parallel_for(count, grain, [&](int64_t begin, int64_t end) {
+    double sum = 0;
+    for (int64_t row = begin; row < end; ++row) sum += body(row);
+    partial[static_cast<size_t>(begin / grain)] = sum;
+  });
+  double sum = 0;
+  for (int64_t chunk = 0; chunk * grain < count; ++chunk) sum += partial[static_cast<size_t>(chunk)];
+  return sum;
+}
+
+// The samples of Kind::sample_mean: those rows that share an index of the batch axis. Row r is of sample
+// (r / after) % samples.
+struct SampleRows {
+  int64_t samples, after, per_sample;
+
+  SampleRows(const Shape& shape, int axis, int batch_axis) : samples(shape[batch_axis]), after(1) {
+    for (int a = batch_axis + 1; a < shape.rank(); ++a) after *= a == axis ? 1 : shape[a];
+    int64_t rows = 1;
+    for (int a = 0; a < shape.rank(); ++a) rows *= a == axis || a == batch_axis ? 1 : shape[a];
+    per_sample = rows;
+  }
+  int64_t sample(int64_t row) const { return row / after % samples; }
+  int64_t row(int64_t sample, int64_t i) const { return (i / after * samples + sample) * after + i % after; }
+};
+
+double denominator_of(const TargetRows& target, const Reduction& reduction, const Shape& shape, int axis,
+                      const Numbers& normalizer) {
+  if (reduction.kind == Kind::sample_mean)
+    return static_cast<double>(SampleRows(shape, axis, reduction.batch_axis).per_sample);
+  if (reduction.kind != Kind::mean) return 1;
+  if (normalizer) return normalizer[0];
+  if (reduction.denominator == Reduction::Denominator::rows) return static_cast<double>(target.rows().count());
+  return sum_rows(target.rows(), [&](int64_t row) { return target.share(row); });
+}
+
+void store(const Slice& out, int64_t i, double value) {
+  dispatch_floating(out.dtype, [&]<class O>() { out.as<O>()[i] = convert<O>(value); });
+}
+
+// Throws for what would otherwise be found in the middle.
+void check(const char* op, const TargetRows& target, const SoftmaxCrossEntropyOptions& options) {
+  if (!target.dense() && options.parity.out_of_range == SoftmaxCrossEntropyOptions::Parity::OutOfRange::error)
+    check_labels(op, target.target(), target.rows().classes, target.ignore());
+}
+
+// What the option `validate` asks for.
+void validate(const char* op, const Call& call, const TargetRows& target, const SoftmaxCrossEntropyOptions& options) {
+  const auto check_weights = [&](const char* what, const Slice& weights) {
+    for (int64_t i = 0; weights && i < weights.shape.elements(); ++i) {
+      const double weight = Numbers{weights}[i];
+      require<ArgumentError>(weight >= 0 && std::isfinite(weight),
+                             "{}: {} weight {} is {}; weights are finite and not negative", op, what, i, weight);
+    }
+  };
+  check_weights("class", call.in[loss_in::class_weights]);
+  check_weights("element", call.in[loss_in::element_weights]);
+
+  const Rows& rows = target.rows();
+  if (rows.classes == 1) warn("softmax_cross_entropy: there is one class, so the loss is always 0");
+  const auto sum_of = [&](const Numbers& numbers, int64_t row, bool& probabilities) {
+    double sum = 0;
+    for (int64_t c = 0; c < rows.classes; ++c) {
+      const double value = numbers[rows.start(row) + c * rows.inner];
+      probabilities = probabilities && value >= 0 && value <= 1.001;
+      sum += value;
+    }
+    return sum;
+  };
+  const Numbers distribution{target.target()}, logits{call.in[loss_in::logits]};
+  bool like_probabilities = options.input == SoftmaxCrossEntropyOptions::Input::logits && rows.classes > 1;
+  for (int64_t row = 0; row < rows.count(); ++row) {
+    if (target.dense()) {
+      bool probabilities = true;
+      const double sum = sum_of(distribution, row, probabilities);
+      require<ArgumentError>(probabilities && std::abs(sum - 1) < 1e-2,
+                             "{}: row {} of the target is no distribution: it sums to {}{}", op, row, sum,
+                             probabilities ? "" : ", with elements outside [0, 1]");
+    }
+    if (like_probabilities && !target.row(row).ignored)
+      like_probabilities = std::abs(sum_of(logits, row, like_probabilities) - 1) < 1e-3 && like_probabilities;
+  }
+  if (like_probabilities && rows.count() > 0)
+    warn("softmax_cross_entropy: every row of the logits sums to 1 like probabilities; it takes logits, not a softmax");
+}
+
+template <class T>
+void forward(const char* op, const Call& call) {
+  const auto& attrs = call.attrs.as<LossAttrs>();
+  const auto& options = attrs.options;
+  const LossRows<T> loss(call, attrs);
+  check(op, loss, options);
+  if (options.validate) validate(op, call, loss, options);
+  const Rows& rows = loss.rows();
+  const Shape& shape = call.in[loss_in::logits].shape;
+  const auto axis = static_cast<int>(options.axis);
+  const Kind kind = options.reduction.kind;
+
+  const double denominator =
+      denominator_of(loss, options.reduction, shape, axis, Numbers{call.in[loss_in::normalizer]});
+  require<ArgumentError>(kind != Kind::mean ||
+                             options.reduction.when_zero != Reduction::WhenZero::error_if_not_positive ||
+                             !(denominator <= 0),
+                         "{}: the mean is over a total of {}, which must be positive", op, denominator);
+  *call.out[loss_out::denominator].as<double>() = denominator;
+  const Division division = Division::of(options, denominator);
+
+  const Slice& out = call.out[loss_out::loss];
+  const Slice& log_probs = call.out[loss_out::log_probs];
+  const Slice& grad = attrs.with_grad ? call.out[loss_out::grad] : Slice{};
+  auto* statistics = call.out[loss_out::statistics].template as<typename LossRows<T>::W>();
+  const auto one_row = [&](int64_t r) {
+    const Row row = loss.row(r);
+    const bool read = (!row.skipped && !row.poisoned) || options.output.log_probs;
+    const auto s = read ? loss.statistics(r) : typename LossRows<T>::Statistics{0, 0};
+    statistics[2 * r] = s.max;
+    statistics[2 * r + 1] = s.log_sum;
+    if (options.output.log_probs)
+      dispatch_floating(log_probs.dtype, [&]<class O>() {
+        for (int64_t c = 0, at = rows.start(r); c < rows.classes; ++c, at += rows.inner)
+          log_probs.as<O>()[at] = convert<O>(loss.log_prob(at, s));
+      });
+    const double weight = options.scale * row.element;
+    const double value = row.poisoned  ? std::numeric_limits<double>::quiet_NaN()
+                         : row.skipped ? 0
+                                       : weight * loss.raw(row, r, s);
+    if (kind == Kind::none) store(out, r, value);
+    if (attrs.with_grad) {
+      Row counted = row;
+      counted.skipped = row.skipped || division.zero_grad;
+      dispatch_floating(grad.dtype, [&]<class G>() {
+        loss.grad_logits(counted, r, s, weight / division.by, Numbers{}, grad.as<G>());
+      });
+    }
+    return value;
+  };
+
+  double total = 0;
+  if (kind == Kind::sample_mean) {
+    const SampleRows samples(shape, axis, options.reduction.batch_axis);
+    const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, rows.classes * samples.per_sample));
+    parallel_for(samples.samples, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t sample = begin; sample < end; ++sample) {
+        double sum = 0;
+        for (int64_t i = 0; i < samples.per_sample; ++i) sum += one_row(samples.row(sample, i));
+        store(out, sample, division.zero_loss ? 0 : sum / division.by);
+      }
+    });
+  } else {
+    total = sum_rows(rows, one_row);
+  }
+  *call.out[loss_out::total].as<double>() = total;
+  if (kind == Kind::none || kind == Kind::sample_mean) return;
+  bool nothing = division.zero_loss;
+  if (options.parity.divide_rows && denominator == 0) {  // 0/0 of the rows that count, 0 of the others
+    nothing = true;
+    for (int64_t row = 0; row < rows.count() && nothing; ++row) nothing = loss.row(row).ignored;
+  }
+  store(out, 0, nothing ? 0 : total / division.by);
+}
+
+void forward(const char* op, const Call& call) {
+  dispatch_floating(call.in[loss_in::logits].dtype, [&]<class T>() { forward<T>(op, call); });
+}
+
+// The gradients of the inputs, shared by the op's backward and the gradient as an op of its own.
+struct LossGrad {
+  Slice grad_loss, grad_log_probs;
+  Slice statistics;  // without data: pairs (0, 0)
+  double denominator = 1, total = 0;
+  Slice logits, target, element_weights;  // where the gradients go
+};
+
+template <class T>
+void backward(const Call& call, const LossGrad& grad) {
+  const auto& options = call.attrs.as<LossAttrs>().options;
+  const LossRows<T> loss(call, call.attrs.as<LossAttrs>());
+  check("softmax_cross_entropy", loss, options);
+  const Rows& rows = loss.rows();
+  const Division division = Division::of(options, grad.denominator);
+  const Kind kind = options.reduction.kind;
+  const Numbers grad_loss{grad.grad_loss}, grad_log_probs{grad.grad_log_probs};
+  const SampleRows samples(call.in[loss_in::logits].shape, static_cast<int>(options.axis),
+                           kind == Kind::sample_mean ? options.reduction.batch_axis : 0);
+  const auto* statistics = grad.statistics.template as<typename LossRows<T>::W>();
+  const auto denominator = options.reduction.denominator;
+  // A mean's own denominator has a gradient as well: -total / denominator^2.
+  const bool own = kind == Kind::mean && !call.in[loss_in::normalizer] && !division.zero_grad && grad_loss;
+  const double of_denominator = own ? grad_loss[0] * grad.total / (division.by * division.by) : 0;
+
+  rows.each([&](int64_t r) {
+    const Row row = loss.row(r);
+    using Statistics = typename LossRows<T>::Statistics;
+    Statistics s = statistics ? Statistics{statistics[2 * r], statistics[2 * r + 1]} : Statistics{0, 0};
+    const bool counts = !row.ignored && !row.poisoned && !division.zero_grad;
+    const int64_t at = kind == Kind::none ? r : kind == Kind::sample_mean ? samples.sample(r) : 0;
+    const double upstream = grad_loss ? grad_loss[at] * options.scale / division.by : 0;  // of e raw
+    Row counted = row;
+    counted.skipped = row.skipped || !grad_loss || division.zero_grad;
+    if (grad.logits)
+      dispatch_floating(grad.logits.dtype, [&]<class G>() {
+        loss.grad_logits(counted, r, s, upstream * row.element, grad_log_probs, grad.logits.as<G>());
+      });
+    const bool asked = grad.target || grad.element_weights;
+    if (asked && statistics && row.skipped && counts) s = loss.statistics(r);  // forward passed it by
+    if (grad.target) {
+      const bool shares =
+          denominator == Reduction::Denominator::weight_sum || denominator == Reduction::Denominator::target_mass;
+      dispatch_floating(grad.target.dtype, [&]<class Q>() {
+        loss.grad_target(counted, r, s, upstream * row.element, shares ? of_denominator : 0, grad.target.as<Q>());
+      });
+    }
+    if (grad.element_weights) {
+      const double share = denominator == Reduction::Denominator::weight_sum        ? loss.mass(row, rows.start(r))
+                           : denominator == Reduction::Denominator::element_weights ? 1
+                                                                                    : 0;
+      const double value = counts && grad_loss ? upstream * loss.raw(row, r, s) : 0;
+      store(grad.element_weights, r,
+            row.poisoned ? std::numeric_limits<double>::quiet_NaN()
+                         : value - (counts && share != 0 ? share * of_denominator : 0));
+    }
+  });
+}
+
+// A gradient that forward wrote for an upstream of 1, times the upstream.
+void scale_ready(const Slice& ready, const Slice& dx, double upstream) {
+  dispatch_compute(dx.dtype, [&]<class T>() {
+    const T factor = static_cast<T>(upstream);
+    parallel_for(dx.shape.elements(), 1 << 15, [&, from = ready.as<T>(), to = dx.as<T>()](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i] = factor * from[i];
+    });
+  });
+}
+
+}  // namespace
+
+void softmax_cross_entropy(const Call& call) { forward("softmax_cross_entropy", call); }
+
+void softmax_cross_entropy_in_place(const Call& call) {
+  std::array<Slice, loss_out::grad + 1> out;
+  for (size_t i = 0; i < call.out.size(); ++i) out[i] = call.out[i];
+  out[loss_out::grad] = call.in[loss_in::logits];
+  Call all = call;
+  all.out = out;
+  forward("softmax_cross_entropy_in_place", all);
+}
+
+void softmax_cross_entropy_grad(const Call& call) {
+  const LossGrad grad{.grad_loss = call.grad_out[loss_out::loss],
+                      .grad_log_probs = call.grad_out[loss_out::log_probs],
+                      .statistics = call.out[loss_out::statistics],
+                      .denominator = *call.out[loss_out::denominator].as<double>(),
+                      .total = *call.out[loss_out::total].as<double>(),
+                      .logits = call.grad_in[loss_in::logits],
+                      .target = call.grad_in[loss_in::target],
+                      .element_weights = call.grad_in[loss_in::element_weights]};
+  const Slice& ready = call.out[loss_out::grad];
+  // 16 bits would be rounded twice, and what was rounded to 0 would stay 0: computed anew.
+  if (call.attrs.as<LossAttrs>().with_grad && is_computable(ready.dtype) && grad.logits && !grad.target &&
+      !grad.element_weights && !grad.grad_log_probs && grad.grad_loss.shape.elements() == 1 &&
+      !call.in[loss_in::grad_addend])
+    return scale_ready(ready, grad.logits, Numbers{grad.grad_loss}[0]);
+  dispatch_floating(call.in[loss_in::logits].dtype, [&]<class T>() { backward<T>(call, grad); });
+}
+
+void softmax_cross_entropy_grad_op(const Call& call) {
+  const auto& options = call.attrs.as<LossAttrs>().options;
+  const TargetRows target(call, call.in[loss_in::logits].shape, call.attrs.as<LossAttrs>());
+  check("softmax_cross_entropy_grad", target, options);
+  const LossGrad grad{
+      .grad_loss = call.in[loss_in::grad_loss],
+      .grad_log_probs = {},
+      .statistics = call.in[loss_in::statistics],
+      .denominator = denominator_of(target, options.reduction, call.in[loss_in::logits].shape,
+                                    static_cast<int>(options.axis), Numbers{call.in[loss_in::normalizer]}),
+      .total = 0,
+      .logits = call.out[0],
+      .target = {},
+      .element_weights = {}};
+  dispatch_floating(call.in[loss_in::logits].dtype, [&]<class T>() { backward<T>(call, grad); });
+}
+
+void softmax_cross_entropy_denominator(const Call& call) {
+  const auto& attrs = call.attrs.as<LossAttrs>();
+  const auto axis = static_cast<int>(attrs.options.axis);
+  const Slice& in = call.in[loss_in::target];
+  const Shape shape = is_floating(in.dtype) ? in.shape : logits_shape(in.shape, axis, attrs.classes);
+  const TargetRows target(call, shape, attrs);
+  check("softmax_cross_entropy_denominator", target, attrs.options);
+  *call.out[0].as<double>() = denominator_of(target, attrs.options.reduction, shape, axis, Numbers{});
+}
+
+}  // namespace xent::cpu
