@@ -14,6 +14,7 @@
 #include <xent/nn/conv_layers.h>
 #include <xent/nn/digits.h>
 #include <xent/nn/init.h>
+#include <xent/nn/label_check.h>
 #include <xent/nn/layers.h>
 #include <xent/nn/loader.h>
 #include <xent/nn/metrics.h>

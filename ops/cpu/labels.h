@@ -1,13 +1,13 @@
 // Labels: class indices of any integer dtype, checked before a kernel writes anything.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <optional>
 
 #include <xent/core/dispatch.h>
 #include <xent/core/op.h>
 #include <xent/core/require.h>
+#include <xent/ops/label_guess.h>
 
 namespace xent::cpu {
 
@@ -16,24 +16,17 @@ inline void check_labels(const char* op, const Slice& labels, int64_t classes, s
   dispatch_index(labels.dtype, [&]<class L>() {
     const L* label = labels.as<L>();
     const int64_t count = labels.shape.elements();
-    int64_t bad_row = -1;
-    for (int64_t row = 0; row < count && bad_row < 0; ++row) {
+    bool bad = false;
+    for (int64_t row = 0; row < count && !bad; ++row) {
       const auto value = static_cast<int64_t>(label[row]);
-      if ((value < 0 || value >= classes) && value != ignore) bad_row = row;
+      bad = (value < 0 || value >= classes) && value != ignore;
     }
-    if (bad_row < 0) [[likely]]
+    if (!bad) [[likely]]
       return;
-
-    int64_t least = INT64_MAX, most = INT64_MIN;
-    for (int64_t row = 0; row < count; ++row) {
-      const auto value = static_cast<int64_t>(label[row]);
-      if (value == ignore) continue;
-      least = std::min(least, value);
-      most = std::max(most, value);
-    }
-    const auto value = static_cast<int64_t>(label[bad_row]);
-    fail<LabelError>("{}: row {}: label {} is not in [0, {}) ({}min {}, max {})", op, bad_row, value, classes,
-                     least == 1 && most == classes ? "labels look 1-based: " : "", least, most);
+    LabelRange range{.classes = classes};
+    for (int64_t row = 0; row < count; ++row)
+      if (const auto value = static_cast<int64_t>(label[row]); value != ignore) range.see(row, value);
+    fail<LabelError>("{}: {}", op, range.message());
   });
 }
 
