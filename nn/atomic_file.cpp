@@ -143,10 +143,9 @@ void AtomicFile::commit() {
   check(close(copy) == 0 || errno == EINTR);
   check(renameat(folder_.number(), partial_.c_str(), folder_.number(), name_.c_str()) == 0);
   committed_ = true;
-  // The rename itself is on the disk only once the folder is. Some file systems cannot do that, and say EINVAL.
-  if (uninterrupted([&] { return fsync(folder_.number()); }) == 0 || errno == EINVAL) return;
-  fail<Error>("checkpoint: '{}' is written, but may not survive a power failure: {}", path_,
-              std::generic_category().message(errno));
+  // The rename itself is on the disk only once the folder is. A failure is no error of ours: some file systems cannot
+  // flush a folder, and there is no way back. An exception would say that the old file is still there.
+  uninterrupted([&] { return fsync(folder_.number()); });
 }
 
 }  // namespace xent

@@ -3,7 +3,7 @@
 //
 //   AtomicFile file("run.safetensors");  // makes run.safetensors.partial in the same folder
 //   file.write(bytes, count);
-//   file.commit();                       // flushed to the disk, then renamed; without it all is as it was before
+//   file.commit();                       // flushed to the disk, then renamed; until then all is as it was before
 //
 // The name of the temporary file is fixed, so that crashes leave one of them and not a heap. It is locked while it is
 // written: a second process or thread that writes the same file waits for the first. Private to checkpoints.
@@ -46,6 +46,8 @@ class AtomicFile {
 
   void write(const void* bytes, size_t count);                    // appends
   void write_at(size_t offset, const void* bytes, size_t count);  // over what was written
+  // Puts the new file in the old one's place. Nothing throws after that: the folder is asked to flush the rename too,
+  // but should it fail to, the file is there and whole, and after a power failure it is this one or the old one.
   void commit();
 
  private:

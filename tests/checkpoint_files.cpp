@@ -20,8 +20,8 @@
 // Stand-ins for system calls that fail when they are told to: a disk that breaks cannot be had otherwise.
 namespace {
 struct Failures {
-  int fsync = 0, close = 0, rename = 0, write = 0;  // errno, 0: works
-  int interrupts = 0;                               // of write, before it works
+  int fsync = 0, fsync_folder = 0, close = 0, rename = 0, write = 0;  // errno, 0: works
+  int interrupts = 0;                                                 // of write, before it works
   size_t largest_write = SIZE_MAX;
 } failures;
 
@@ -32,7 +32,11 @@ int answer(int error, long result) {
 }
 }  // namespace
 
-extern "C" int fsync(int file) { return answer(failures.fsync, syscall(SYS_fsync, file)); }
+extern "C" int fsync(int file) {
+  struct stat status;
+  const bool folder = fstat(file, &status) == 0 && S_ISDIR(status.st_mode);
+  return answer(folder ? failures.fsync_folder : failures.fsync, syscall(SYS_fsync, file));
+}
 extern "C" int close(int file) { return answer(failures.close, syscall(SYS_close, file)); }
 extern "C" int renameat(int from, const char* a, int to, const char* b) noexcept {
   if (failures.rename != 0) return answer(failures.rename, 0);
@@ -254,6 +258,25 @@ TEST_CASE("what fails when the file is written, flushed, closed or renamed is an
   CHECK(contains(text(&Failures::fsync, ENOSPC), "No space left on device; what was"));
   CHECK(contains(text(&Failures::close, EIO), "Input/output error; what was"));
   CHECK(contains(text(&Failures::rename, EACCES), "Permission denied; what was"));
+}
+
+TEST_CASE("a folder that cannot be flushed is no error: the new file is in place, and the best score is its score") {
+  const Folder folder;
+  for (const int error : {EINVAL, EIO}) {
+    Kept kept;
+    const std::string path = folder.file("best" + std::to_string(error));
+    CHECK(kept.checkpoint.save_best(path, 0.5));
+    const std::string before = bytes_of(path);
+    kept.x.fill(2);
+    failures.fsync_folder = error;
+    CHECK(kept.checkpoint.save_best(path, 0.75));
+    failures = {};
+    CHECK((bytes_of(path) != before));
+    CHECK(!kept.checkpoint.save_best(path, 0.6));
+    kept.checkpoint.load(path);
+    CHECK(kept.checkpoint.best_score() == 0.75);
+  }
+  CHECK(files_in(folder.path()) == 2);
 }
 
 TEST_CASE("writes that are interrupted or take only a part are gone on with") {
