@@ -57,7 +57,7 @@ class Checkpoint {
     add_part(name, part.state());
   }
   void add(const std::string& name, const Tensor& tensor);  // Generator::state(), for one
-  void add(const std::string& name, Loader& loader);        // its position: i64 [3], seed, epoch and batches handed out
+  void add(const std::string& name, Loader& loader);        // its position: i64 [3], seed, epoch and next batch
   void add(const std::string& name, int64_t& number);       // i64 []
   void add(const std::string& name, double& number);        // f64 []
 

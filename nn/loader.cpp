@@ -65,13 +65,13 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
 Loader::Iterator Loader::begin() {
   require_outside_step(loop, way_out);
   drop_prepared();
+  end_loop();
   const int64_t epoch = resume_ ? epoch_ - 1 : epoch_, first = resume_ ? handed_ : 0;
   if (options_.shuffle) {
     HostRandom random(options_.seed, static_cast<uint64_t>(epoch));
     std::iota(order_.begin(), order_.end(), 0);  // not the order of the epoch before
     shuffle(std::span(order_), random);
   }
-  ++loops_;
   load(first);
   epoch_ = epoch + 1;  // not if the first batch cannot be had
   handed_ = first + 1;
@@ -82,7 +82,8 @@ Loader::Iterator Loader::begin() {
 void Loader::set_epoch(int64_t epoch) { set_position({options_.seed, epoch, 0}); }
 
 Loader::Position Loader::position() const {
-  if (handed_ == 0 || handed_ == batches_) return {options_.seed, epoch_, 0};
+  const bool within = resume_ || own_.loop.use_count() > 1;
+  if (!within || handed_ == batches_) return {options_.seed, epoch_, 0};
   return {options_.seed, epoch_ - 1, handed_};
 }
 
@@ -97,7 +98,7 @@ void Loader::check_position(const Position& position) const {
 void Loader::set_position(const Position& position) {
   check_position(position);
   drop_prepared();
-  ++loops_;  // a loop that still runs would go on from the old one
+  end_loop();
   options_.seed = position.seed;
   resume_ = position.batch > 0;
   epoch_ = position.epoch + resume_;
@@ -123,7 +124,7 @@ std::pair<std::span<float>, std::span<int64_t>> Loader::make_room(Buffers& to, i
 void Loader::load(int64_t index) {
   const std::span<const int64_t> samples = samples_of(index);
   Buffers& present = buffers(room_, index);
-  if (Prefetch* ahead = ahead_.prefetch.get(); ahead && ahead->index() == index) {
+  if (Prefetch* ahead = own_.ahead.get(); ahead && ahead->index() == index) {
     ahead->take();
     std::swap(present, buffers(ahead->room, index));
   } else {
@@ -145,8 +146,8 @@ void Loader::load(int64_t index) {
 // loop loads the batch when its turn comes, and an error arrives where it would without prefetch.
 void Loader::prepare(int64_t index) {
   try {
-    if (!ahead_.prefetch) ahead_.prefetch = std::make_unique<Prefetch>();
-    Prefetch& ahead = *ahead_.prefetch;
+    if (!own_.ahead) own_.ahead = std::make_unique<Prefetch>();
+    Prefetch& ahead = *own_.ahead;
     const std::span<const int64_t> samples = samples_of(index);
     const auto [images, labels] = make_room(buffers(ahead.room, index), static_cast<int64_t>(samples.size()));
     ahead.start(*dataset_, index, samples, images, labels);
@@ -155,21 +156,28 @@ void Loader::prepare(int64_t index) {
 }
 
 void Loader::drop_prepared() {
-  if (ahead_.prefetch) ahead_.prefetch->drop();
+  if (own_.ahead) own_.ahead->drop();
 }
 
-Loader::PrefetchHandle::PrefetchHandle() = default;
-Loader::PrefetchHandle::PrefetchHandle(const PrefetchHandle&) {}
-Loader::PrefetchHandle& Loader::PrefetchHandle::operator=(const PrefetchHandle& other) {
-  if (this != &other) prefetch.reset();
+// A loop that still runs would go on from the old position: its iterators keep what is ours no longer.
+void Loader::end_loop() {
+  if (own_.loop.use_count() > 1) own_.loop = std::make_shared<char>();
+}
+
+Loader::Own::Own() : loop(std::make_shared<char>()) {}
+Loader::Own::Own(const Own&) : Own() {}
+Loader::Own& Loader::Own::operator=(const Own& other) {
+  if (this == &other) return *this;
+  ahead.reset();
+  loop = std::make_shared<char>();
   return *this;
 }
-Loader::PrefetchHandle::~PrefetchHandle() = default;
+Loader::Own::~Own() = default;
 
 Loader::Iterator& Loader::Iterator::operator++() {
   require_outside_step(loop, way_out);
   require<ArgumentError>(
-      loop_ == loader_->loops_,
+      loop_ == loader_->own_.loop,
       "Loader: another loop over it has begun, or its position was set; use a Loader of its own there");
   require<ArgumentError>(index_ < loader_->batches_, "Loader: this epoch has {} batches and is over",
                          loader_->batches_);

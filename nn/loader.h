@@ -55,28 +55,32 @@ class Loader {
   explicit Loader(const Dataset& dataset, const LoaderOptions& options = {});
   explicit Loader(const Dataset&& temporary, const LoaderOptions& options = {}) = delete;
 
-  // Copies the position; batches and background thread are the copy's own. A move is a copy, so loops stay valid.
+  // Copies the options and the position that holds outside of a loop; batches, loops and background thread are the
+  // copy's own. A move is a copy, so loops stay valid.
   Loader(const Loader&) = default;
   Loader& operator=(const Loader&) = default;
   ~Loader() = default;
 
-  // Starts the next epoch. A loop over an earlier one that still runs gets an ArgumentError at its next batch.
+  // Starts the next epoch: also after a loop that was left early, by break, return or an exception. A loop over an
+  // earlier one that still runs gets an ArgumentError at its next batch.
   Iterator begin();
   struct End {};
   End end() const { return {}; }
 
   int64_t batches() const { return batches_; }  // per epoch
 
-  // The epoch that the next loop will be, or go on with, from 0.
+  // The epoch of position(), from 0.
   int64_t epoch() const { return position().epoch; }
   void set_epoch(int64_t epoch);  // throws ArgumentError below 0
 
-  // How far the loops have come. A loop that begins after set_position starts with the batch that would have come next;
-  // a Checkpoint (checkpoint.h) keeps it.
+  // What comes next. In the body of a loop: the rest of this epoch, which is what a later run has to go on with; a
+  // Checkpoint (checkpoint.h) keeps that. Outside: what the next loop will hand out, a whole epoch unless set_position
+  // said otherwise. So to stop in the middle and go on later, save first, then break. A loop lasts as long as its
+  // iterators.
   struct Position {
     uint64_t seed = 0;
     int64_t epoch = 0;
-    int64_t batch = 0;  // handed out in this epoch
+    int64_t batch = 0;  // the next one in this epoch
 
     friend bool operator==(const Position&, const Position&) = default;
   };
@@ -93,14 +97,15 @@ class Loader {
   struct Room {
     Buffers full, last;  // last has fewer samples
   };
-  class Prefetch;          // nn/prefetch.h
-  struct PrefetchHandle {  // a copy is empty: each Loader has a thread of its own
-    PrefetchHandle();
-    PrefetchHandle(const PrefetchHandle&);
-    PrefetchHandle& operator=(const PrefetchHandle&);
-    ~PrefetchHandle();  // waits for the thread
+  class Prefetch;  // nn/prefetch.h
+  struct Own {     // what each Loader has of its own: a copy is as if made anew
+    Own();
+    Own(const Own&);
+    Own& operator=(const Own&);
+    ~Own();  // waits for the thread
 
-    std::unique_ptr<Prefetch> prefetch;
+    std::unique_ptr<Prefetch> ahead;   // the next batch
+    std::shared_ptr<const char> loop;  // shared with the iterators of the newest loop, and with nobody outside of one
   };
 
   int64_t size() const { return static_cast<int64_t>(order_.size()); }
@@ -110,6 +115,7 @@ class Loader {
   void load(int64_t index);
   void prepare(int64_t index);
   void drop_prepared();
+  void end_loop();
 
   const Dataset* dataset_;
   LoaderOptions options_;
@@ -118,10 +124,9 @@ class Loader {
   int64_t epoch_ = 0;           // of the next loop
   int64_t handed_ = 0;          // batches of the epoch before that
   bool resume_ = false;         // the next loop goes on with that one
-  uint64_t loops_ = 0;          // begun so far
   std::vector<int64_t> order_;  // of the samples in this epoch
   Room room_;                   // for the present batch
-  PrefetchHandle ahead_;        // for the next one
+  Own own_;
 };
 
 // An input iterator: one batch at a time, and copies walk together.
@@ -138,10 +143,10 @@ class Loader::Iterator {
 
  private:
   friend class Loader;
-  Iterator(Loader& loader, int64_t index) : loader_(&loader), loop_(loader.loops_), index_(index) {}
+  Iterator(Loader& loader, int64_t index) : loader_(&loader), loop_(loader.own_.loop), index_(index) {}
 
   Loader* loader_;
-  uint64_t loop_;
+  std::shared_ptr<const char> loop_;
   int64_t index_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <string>
 #include <vector>
@@ -63,8 +64,11 @@ struct Run {
     checkpoint.add("loss", loss);
   }
 
-  // Takes some steps, of as many epochs as it takes, with noise on the inputs.
-  void train(int64_t count) {
+  // Takes some steps, of as many epochs as it takes, with noise on the inputs. Stops in the body of the loop, where the
+  // position is still that of this epoch.
+  void train(
+      int64_t count, const std::function<void()>& stop = [] {}) {
+    if (count == 0) stop();
     Step step([&](const Tensor& x, const Tensor& labels) {
       Tape tape;
       const Tensor noise = uniform(x.shape(), -0.1, 0.1, random);
@@ -76,7 +80,7 @@ struct Run {
       for (const Batch& batch : loader) {
         loss = step(batch.images, batch.labels).item();
         ++steps;
-        if (--count == 0) return;
+        if (--count == 0) return stop();
       }
   }
 

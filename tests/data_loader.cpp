@@ -154,6 +154,52 @@ TEST_CASE("a loop that is left early has had its epoch") {
   CHECK(walk(broken) == walk(whole));
 }
 
+TEST_CASE("the position is that of the epoch in a loop's body, and of what the next loop hands out outside") {
+  const Numbers data(6);
+  Loader loader(data, {.batch = 2, .seed = 9});
+  const auto at = [&](int64_t epoch, int64_t batch) { return loader.position() == Loader::Position{9, epoch, batch}; };
+  for (const Batch& batch : loader) {
+    CHECK(at(batch.index == 2, batch.index == 2 ? 0 : batch.index + 1));
+    CHECK(loader.epoch() == (batch.index == 2));
+  }
+  CHECK(at(1, 0));
+  for ([[maybe_unused]] const Batch& batch : loader) break;
+  CHECK(at(2, 0));  // not the rest of epoch 1
+  CHECK(walk(loader) == labels_in_order(6));
+  loader.set_position({9, 4, 1});
+  CHECK(at(4, 1));
+  for ([[maybe_unused]] const Batch& batch : loader) break;
+  CHECK(at(5, 0));
+  CHECK(walk(loader) == labels_in_order(6));
+}
+
+TEST_CASE("iterators that are kept keep their loop, until another begins") {
+  const Numbers data(6);
+  Loader loader(data, {.batch = 2});
+  std::optional<Loader::Iterator> kept(loader.begin());
+  std::optional<Loader::Iterator> copy(*kept);
+  kept.reset();
+  CHECK(loader.position() == Loader::Position{0, 0, 1});
+  loader.begin();  // and is over at once
+  CHECK(loader.position() == Loader::Position{0, 2, 0});
+  CHECK_THROWS_AS(++*copy, ArgumentError);
+  Loader other(data, {.batch = 3});
+  copy.emplace(other.begin());
+  other = loader;
+  CHECK(other.position() == loader.position());
+  CHECK_THROWS_AS(++*copy, ArgumentError);
+}
+
+TEST_CASE("a copy made in a loop is not in it") {
+  const Numbers data(6);
+  Loader loader(data, {.batch = 2});
+  const Loader::Iterator at = loader.begin();
+  Loader copy = loader;
+  CHECK(copy.position() == Loader::Position{0, 1, 0});
+  CHECK(walk(copy) == labels_in_order(6));
+  CHECK(loader.position() == Loader::Position{0, 0, 1});
+}
+
 TEST_CASE("epoch counts loops, and going on from a saved epoch is seamless") {
   const Numbers data(20);
   Loader loader(data, {.batch = 8, .shuffle = true, .seed = 3});

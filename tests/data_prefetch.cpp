@@ -175,6 +175,7 @@ TEST_CASE("a loop may be left while the thread works, by break or exception, and
           if (batch.index == 2) throw std::domain_error("the step failed");
       }(),
       std::domain_error);
+  CHECK(loader.position() == Loader::Position{2, 2, 0});
   plain.set_epoch(2);
   CHECK(walk(loader) == walk(plain));
 }
@@ -223,7 +224,8 @@ TEST_CASE("a loader may be copied, moved and assigned to while its thread works,
   Loader loader(data, options);
   Loader::Iterator at = loader.begin();
   Loader copy = loader;
-  CHECK(copy.position() == loader.position());
+  CHECK(loader.position() == Loader::Position{0, 0, 1});
+  CHECK(copy.position() == Loader::Position{0, 1, 0});  // the loop is not the copy's
   CHECK(walk(copy) == labels_in_order(10));
   Loader moved = std::move(loader);
   CHECK(walk(moved) == labels_in_order(10));
