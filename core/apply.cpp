@@ -76,18 +76,20 @@ Tensors apply(const Op& op, std::span<const Tensor> inputs, const Attrs& attrs) 
   const std::span<const Spec> in_specs(in.data(), in.size());
   const Specs out = op.infer(in_specs, attrs);
 
+  Tape* tape = Tape::recording();
   Tensors outputs;
   if (op.view) {
     inputs[0].raw();  // a stale or empty handle is found here, not by whoever reads the view
     outputs.push_back(inputs[0].view(out[0].shape, op.view(in_specs, attrs)));
   } else {
     for (const Spec& spec : out) outputs.push_back(Tensor::empty(spec.shape, spec.dtype, device));
-    run_forward(op, inputs, outputs, attrs, device);
   }
+  if (tape) tape->check_inputs(op, inputs, outputs);
+  if (!op.view) run_forward(op, inputs, outputs, attrs, device);
 
   for (Tensor& output : outputs)
     for (const Tensor& input : inputs) output.mark_opaque(input.opaque_to());
-  if (Tape* tape = Tape::recording()) tape->record(op, attrs, inputs, outputs);
+  if (tape) tape->record(op, attrs, inputs, outputs);
   return outputs;
 }
 

@@ -21,6 +21,16 @@ uint64_t next_serial() {
 
 bool bit(Mask mask, size_t i) { return mask >> i & 1; }
 
+// Says whether an op's output i can bring a gradient, and whether any can.
+bool carries(const Op& op, const Tensors& outputs, size_t i) {
+  return bit(op.differentiable_out, i) && is_floating(outputs[i].dtype());
+}
+bool differentiable(const Op& op, const Tensors& outputs) {
+  bool any = false;
+  for (size_t i = 0; i < outputs.size(); ++i) any |= carries(op, outputs, i);
+  return any && (op.backward || op.view);
+}
+
 }  // namespace
 
 Tape::Tape() : serial_(next_serial()), outer_(innermost), thread_(&innermost) { innermost = this; }
@@ -77,17 +87,36 @@ void Tape::watch(const Tensor& x) {
   add_slot(x, true);
 }
 
-void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inputs, Tensors& outputs) {
-  if (!op.backward && !op.view) return;
-  const auto carries = [&](size_t i) { return bit(op.differentiable_out, i) && is_floating(outputs[i].dtype()); };
-  bool differentiable = false;
-  for (size_t i = 0; i < outputs.size(); ++i) differentiable |= carries(i);
-  if (!differentiable) return;
+void Tape::check_inputs(const Op& op, std::span<const Tensor> inputs, const Tensors& outputs) const {
+  const auto wanted = [&](const Tensor& input) { return wants(input); };
+  if (!differentiable(op, outputs) || std::ranges::none_of(inputs, wanted)) return;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor& input = inputs[i];
+    require<TapeError>(!wants(input) || bit(op.differentiable, i),
+                       "{}: there is no gradient for input {} of shape {}; detach() it", op.name, i, input.shape());
+    require<TapeError>(!(input && bit(op.updates, i) && bit(op.differentiable, i)),
+                       "{}: updates input {} of shape {}, and an in-place write has no derivative; detach() the inputs",
+                       op.name, i, input.shape());
+    if (const int slot = input ? slot_of(input) : -1; slot >= 0) {
+      const Slot& computed = slots_[static_cast<size_t>(slot)];
+      require<TapeError>(
+          !computed.result || computed.version == input.storage()->version(),
+          "{}: input {} of shape {} was written in place since it was recorded; detach() it to use it as a constant",
+          op.name, i, input.shape());
+    }
+    require<TapeError>(input.opaque_to() < serial_,
+                       "{}: input {} of shape {} was computed out of this tape's sight, by a backward or under another "
+                       "tape. Only first derivatives are supported; detach() it to use it as a constant",
+                       op.name, i, input.shape());
+  }
+}
 
+void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inputs, Tensors& outputs) {
+  if (!differentiable(op, outputs)) return;
   InlineVector<int, most_operands> in_slots;
   bool wanted = false;
   for (const Tensor& input : inputs) {
-    in_slots.push_back(!input ? -1 : input.requires_grad() ? add_slot(input, true) : slot_of(input));
+    in_slots.push_back(!wants(input) ? -1 : input.requires_grad() ? add_slot(input, true) : slot_of(input));
     wanted |= in_slots[in_slots.size() - 1] >= 0;
   }
   // Tapes around this one do not see the op, though they may know its inputs.
@@ -102,20 +131,6 @@ void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inpu
   Node node{.op = &op, .attrs = attrs, .in = {}, .out = {}};
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Tensor& input = inputs[i];
-    require<TapeError>(in_slots[i] < 0 || bit(op.differentiable, i),
-                       "{}: there is no gradient for input {} of shape {}; detach() it", op.name, i, input.shape());
-    if (in_slots[i] >= 0) {
-      const Slot& slot = slots_[static_cast<size_t>(in_slots[i])];
-      require<TapeError>(
-          !slot.result || slot.version == input.storage()->version(),
-          "{}: input {} of shape {} was written in place since it was recorded; detach() it to use it as a constant",
-          op.name, i, input.shape());
-    }
-    require<TapeError>(input.opaque_to() < serial_,
-                       "{}: input {} of shape {} was computed out of this tape's sight, by a backward or under another "
-                       "tape. Only first "
-                       "derivatives are supported; detach() it to use it as a constant",
-                       op.name, i, input.shape());
     const bool keep = input && bit(op.needs_in, i);
     node.in.push_back({keep ? input : input.without_bytes(), input ? input.storage()->version() : 0, in_slots[i]});
   }
@@ -123,7 +138,7 @@ void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inpu
     const Tensor& output = outputs[i];
     const bool keep = bit(op.needs_out, i) && !op.view;
     const uint64_t version = output.storage()->version();
-    const int slot = carries(i) ? add_slot(output, false) : -1;
+    const int slot = carries(op, outputs, i) ? add_slot(output, false) : -1;
     if (slot >= 0) {
       slots_[static_cast<size_t>(slot)].result = true;
       slots_[static_cast<size_t>(slot)].version = version;

@@ -84,7 +84,9 @@ class Tape {
   // The serial of the newest tape that records and wants the gradient of x, directly or on the way; 0 if there is none.
   static uint64_t wanting(const Tensor& x);
 
-  // Appends a node if an input wants a gradient; called by apply.
+  // Called by apply. check_inputs throws TapeError for what record could not differentiate: before the kernel, so that
+  // a refused call has updated nothing. record appends a node if an input wants a gradient.
+  void check_inputs(const Op& op, std::span<const Tensor> inputs, const Tensors& outputs) const;
   void record(const Op& op, const Attrs& attrs, std::span<const Tensor> inputs, Tensors& outputs);
 
  private:
@@ -108,6 +110,7 @@ class Tape {
   };
 
   int slot_of(const Tensor& x) const;
+  bool wants(const Tensor& x) const { return x && (x.requires_grad() || slot_of(x) >= 0); }
   int add_slot(const Tensor& x, bool wanted);
   void check(const Tensor& root, const Gradients& into, const BackwardOptions& options) const;
   void run(const Node& node, int seed);

@@ -183,7 +183,7 @@ TEST_CASE("one, two and three threads draw the same mask") {
   set_threads(before);
 }
 
-TEST_CASE("no probability is refused, and the generator stays where it was") {
+TEST_CASE("a call that is refused leaves the generator where it was") {
   Generator generator(1);
   const Tensor x = Tensor::ones({4});
   CHECK_THROWS_WITH_AS(dropout(x, 1.5, generator), "dropout: a probability of 1.5; it must be in [0, 1]",
@@ -192,5 +192,16 @@ TEST_CASE("no probability is refused, and the generator stays where it was") {
   CHECK_THROWS_AS(dropout(x, std::nan(""), generator), ArgumentError);
   CHECK_THROWS_WITH_AS(dropout(Tensor::ones({4}, DType::f16), 0.5, generator),
                        "dropout: takes f32 and f64, not f16; cast first", DTypeError);
+  {
+    const Tensor parameter = Tensor::ones({4}).set_requires_grad();
+    Tensor slope;
+    Tape tape;
+    {
+      Tape inner;
+      slope = inner.backward(sum(parameter * parameter))[parameter];
+    }
+    tape.watch(slope);
+    CHECK_THROWS_AS(dropout(slope, 0.5, generator), TapeError);  // a second derivative
+  }
   CHECK(generator.state().to_vector<int64_t>() == Longs{1, 0});
 }

@@ -108,26 +108,6 @@ TEST_CASE("integers and empty handles cannot be watched") {
   CHECK_THROWS_AS(tape.watch(Tensor()), ArgumentError);
 }
 
-TEST_CASE("a gradient for an input that has none is refused where the op is applied") {
-  static constexpr Op scaled_op = {
-      .name = "scaled",
-      .formula = "y = a b",
-      .inputs = 2,
-      .infer = small::like_first,
-      .forward = small::mul_op.forward,
-      .backward = small::mul_op.backward,
-      .differentiable = 0b01,
-  };
-  const Tensor a = f64({2}), b = f64({3});
-  Tape tape;
-  tape.watch(a);
-  CHECK(values(apply(scaled_op, {a, b})[0]) == Doubles{6});
-  tape.watch(b);
-  CHECK_THROWS_WITH_AS(apply(scaled_op, {a, b}), "scaled: there is no gradient for input 1 of shape [1]; detach() it",
-                       TapeError);
-  CHECK(values(tape.backward(apply(scaled_op, {a, b.detach()})[0])[a]) == Doubles{3});
-}
-
 // ---- several uses, several gradients ----
 
 TEST_CASE("gradients of several uses add up") {
