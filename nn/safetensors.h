@@ -41,7 +41,8 @@ struct TensorFile {
   std::unique_ptr<std::byte[]> contents;  // what `bytes` points into
 };
 
-// Reads a file and checks all of it. Throws FormatError that says what is wrong with it, Error if it cannot be read. A
+// Reads a file and checks all of it. Throws FormatError that says what is wrong with it, Error if it cannot be read,
+// DeviceError if there is no memory for it. A
 // checksum that is there must hold; one must be there unless a file of others is welcome.
 TensorFile read_safetensors(const std::string& path, bool require_checksum);
 

@@ -24,10 +24,17 @@ using nlohmann::json;
 using namespace safetensors;
 
 constexpr const char* damaged = "the file is damaged, or no checkpoint";
+constexpr fmt::string_view no_checksum_of_ours = "checkpoint: '{}': '{:.100}' is no checksum of ours: {}";
 constexpr size_t largest_read = 1 << 30;  // systems give no more than 2 GiB at once
 
 [[noreturn]] void fail_with(const std::string& path, int error) {
   fail<Error>("checkpoint: '{}': {}", path, std::generic_category().message(error));
+}
+
+// What no machine of this size can hold is not even tried: where memory is promised freely, reading it would be fatal.
+bool may_fit(size_t bytes) {
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  return pages <= 0 || page <= 0 || bytes / static_cast<size_t>(page) < static_cast<size_t>(pages);
 }
 
 struct Contents {
@@ -46,7 +53,7 @@ Contents read_file(const std::string& path) {
   if (!file || fstat(file.number(), &status) != 0) fail_with(path, errno);
 
   Contents contents{.bytes = nullptr, .size = static_cast<size_t>(status.st_size)};
-  contents.bytes.reset(new (std::nothrow) std::byte[contents.size]);
+  if (may_fit(contents.size)) contents.bytes.reset(new (std::nothrow) std::byte[contents.size]);
   require<DeviceError>(contents.bytes != nullptr, "checkpoint: '{}': no memory for its {} bytes", path, contents.size);
   for (size_t done = 0; done < contents.size;) {
     const ssize_t got = read(file.number(), contents.bytes.get() + done, std::min(contents.size - done, largest_read));
@@ -110,29 +117,29 @@ Metadata take_metadata(const std::string& path, json& header) {
   return metadata;
 }
 
-void check_sum(const std::string& path, const Contents& file, std::string_view header, const Metadata& metadata,
-               bool required) {
-  const auto stored = metadata.find(checksum_key);
-  if (stored == metadata.end()) {
+// Compares a file with the checksum in its header and returns that; empty: there is none. A header that is not parsed
+// yet will do, so that the parser sees no damage.
+std::string_view check_sum(const std::string& path, const Contents& file, std::string_view header, bool required) {
+  const size_t key = header.find(checksum_begin);
+  if (key == std::string_view::npos || header[key - 1] == '\\') {  // a quote of the end of some other key
     require<FormatError>(!required,
                          "checkpoint: '{}' has no checksum: it is damaged, or another program wrote it; if so, load it "
                          "with .require_checksum = false",
                          path);
-    return;
+    return {};
   }
-  const size_t key = header.find(checksum_begin);
-  const size_t digits = key == std::string_view::npos ? header.size() : key + checksum_begin.size();
-  require<FormatError>(
-      stored->second.size() == no_checksum.size() && header.substr(digits, no_checksum.size()) == stored->second,
-      "checkpoint: '{}': '{:.100}' is no checksum of ours: {}", path, stored->second, damaged);
+  const size_t digits = key + checksum_begin.size();
+  const std::string_view stored = header.substr(digits, header.find('"', digits) - digits);
+  require<FormatError>(stored.size() == no_checksum.size(), no_checksum_of_ours, path, stored, damaged);
   const size_t before = length_bytes + digits, after = before + no_checksum.size();
   unsigned long crc = extend_crc(0, file.bytes.get(), before);
   crc = extend_crc(crc, no_checksum.data(), no_checksum.size());
   crc = extend_crc(crc, file.bytes.get() + after, file.size - after);
-  require<FormatError>(checksum_text(crc) == stored->second,
+  require<FormatError>(checksum_text(crc) == stored,
                        "checkpoint: '{}': the checksum is {}, but {} was stored: the file is damaged, or another "
                        "program changed it; such a program has to leave out the metadata '{}'",
-                       path, checksum_text(crc), stored->second, checksum_key);
+                       path, checksum_text(crc), stored, checksum_key);
+  return stored;
 }
 
 // What is wrong with a header's entry for one tensor.
@@ -197,15 +204,15 @@ Entry entry_of(const std::string& path, const std::string& name, const json& fie
   return entry;
 }
 
-}  // namespace
-
-TensorFile read_safetensors(const std::string& path, bool require_checksum) {
+TensorFile read_all(const std::string& path, bool require_checksum) {
   Contents file = read_file(path);
   const std::string_view text = header_in(path, file);
+  const std::string_view checksum = check_sum(path, file, text, require_checksum);
   json header = parse(path, text);
   TensorFile result;
   result.metadata = take_metadata(path, header);
-  check_sum(path, file, text, result.metadata, require_checksum);
+  if (const auto stored = result.metadata.find(checksum_key); stored != result.metadata.end())
+    require<FormatError>(stored->second == checksum, no_checksum_of_ours, path, stored->second, damaged);
 
   std::vector<Entry> entries;
   for (auto at = header.begin(); at != header.end(); ++at) entries.push_back(entry_of(path, at.key(), *at));
@@ -224,6 +231,16 @@ TensorFile read_safetensors(const std::string& path, bool require_checksum) {
                        next, size, damaged);
   result.contents = std::move(file.bytes);
   return result;
+}
+
+}  // namespace
+
+TensorFile read_safetensors(const std::string& path, bool require_checksum) {
+  try {
+    return read_all(path, require_checksum);
+  } catch (const std::bad_alloc&) {  // a header that is large, and larger when it is parsed
+    fail<DeviceError>("checkpoint: '{}': no memory to read its header", path);
+  }
 }
 
 }  // namespace xent
