@@ -121,6 +121,8 @@ int64_t prediction(const T* x, int64_t classes) {
 
 void accumulate_confusion(const Call& call) {
   const int64_t rows = call.in[1].shape[0], classes = call.in[1].shape[1];
+  require<ArgumentError>(call.in[2].data != call.in[0].data,  // a label that is counted up may leave [0, classes)
+                         "accumulate_confusion: the labels are the counts, which are updated; clone() them");
   check_labels("accumulate_confusion", call.in[2], classes);
   auto* counts = call.in[0].as<int64_t>();
   dispatch_compute(call.in[1].dtype, [&]<class T>() {

@@ -203,6 +203,17 @@ TEST_CASE("a label out of range is refused before anything is counted") {
   CHECK(accuracy.count() == 0);
 }
 
+TEST_CASE("labels that are the counts themselves are refused: counting would change them") {
+  const Tensor counts = Tensor::full({3, 3}, 2, DType::i64);
+  const Tensor logits = Tensor::from({9, 0, 0, 9, 0, 0, 9, 0, 0}, {3, 3});
+  CHECK_THROWS_WITH_AS(accumulate_confusion(counts, logits, counts.view({3}, 0)),
+                       "accumulate_confusion: the labels are the counts, which are updated; clone() them",
+                       ArgumentError);
+  CHECK(counts.to_vector<int64_t>() == Longs(9, 2));
+  accumulate_confusion(counts, logits, counts.view({3}, 0).clone());
+  CHECK(counts.to_vector<int64_t>() == Longs{2, 2, 2, 2, 2, 2, 5, 2, 2});
+}
+
 TEST_CASE("other shapes, dtypes and numbers of classes are refused") {
   const Tensor labels = Tensor::from<int64_t>({0, 1}, {2});
   ConfusionMatrix confusion(3);
