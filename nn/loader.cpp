@@ -24,6 +24,17 @@ int64_t count_batches(int64_t samples, const LoaderOptions& options) {
   return samples / options.batch + (!options.drop_last && samples % options.batch != 0);
 }
 
+// Returns 0, 1, ... A data set may claim any size.
+std::vector<int64_t> order_of(int64_t samples) {
+  try {
+    std::vector<int64_t> order(static_cast<size_t>(samples));
+    std::iota(order.begin(), order.end(), 0);
+    return order;
+  } catch (const std::exception&) {
+    fail<DeviceError>("Loader: no memory for the order of {} samples", samples);
+  }
+}
+
 Shape batch_shape(int64_t count, const Shape& sample) {
   require<ShapeError>(sample.rank() < Shape::max_rank, "Loader: samples are {}: no axis is left for the batch", sample);
   std::array<int64_t, Shape::max_rank> extents{count};
@@ -57,9 +68,8 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
       options_(options),
       sample_shape_(dataset.sample_shape()),
       batches_(count_batches(dataset.size(), options)),
-      order_(static_cast<size_t>(dataset.size())) {
+      order_(order_of(dataset.size())) {
   batch_shape(1, sample_shape_);
-  std::iota(order_.begin(), order_.end(), 0);
 }
 
 Loader::Iterator Loader::begin() {

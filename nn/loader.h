@@ -51,7 +51,8 @@ class Loader {
   class Iterator;
 
   // The data set must outlive the Loader and keep its size. Throws ArgumentError for a data set without samples, a
-  // batch below 1, or if drop_last leaves no batch; ShapeError for samples of rank 8.
+  // batch below 1, or if drop_last leaves no batch; ShapeError for samples of rank 8; DeviceError if there is no memory
+  // for the order of so many samples.
   explicit Loader(const Dataset& dataset, const LoaderOptions& options = {});
   explicit Loader(const Dataset&& temporary, const LoaderOptions& options = {}) = delete;
 

@@ -243,6 +243,13 @@ TEST_CASE("options that make no batch are refused") {
                        "Loader: drop_last leaves no batch of 6: the data set has 5 samples", ArgumentError);
 }
 
+TEST_CASE("a size that memory cannot hold is an Error") {
+  for (const int64_t size : {int64_t{1} << 62, std::numeric_limits<int64_t>::max()}) {
+    const Numbers numbers(size);
+    CHECK_THROWS_WITH_AS(Loader{numbers}, doctest::Contains("Loader: no memory for the order of"), DeviceError);
+  }
+}
+
 TEST_CASE("a temporary data set does not compile: it would not outlive the loader") {
   CHECK_FALSE(std::is_constructible_v<Loader, Numbers, LoaderOptions>);
   CHECK(std::is_constructible_v<Loader, Numbers&, LoaderOptions>);
