@@ -39,6 +39,7 @@ struct Channels {
   // Calls body(at) for every row, which begins at element `at`.
   template <class Body>
   void each_row(const Body& body) const {
+    if (count == 0) return;  // of rows without elements there may be 2^50
     parallel_for(rows, std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(count, 1)), [&](int64_t begin, int64_t end) {
       for (int64_t at = begin * count; at < end * count; at += count) body(at);
     });
