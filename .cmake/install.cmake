@@ -6,7 +6,7 @@ set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/xent")
 foreach(folder IN LISTS xent_folders)
   if(EXISTS "${PROJECT_SOURCE_DIR}/${folder}")
     install(DIRECTORY ${folder} DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent"
-      FILES_MATCHING PATTERN "*.h" PATTERN cpu EXCLUDE PATTERN require.h EXCLUDE PATTERN check.h EXCLUDE PATTERN describe.h EXCLUDE PATTERN windows.h EXCLUDE)
+      FILES_MATCHING PATTERN "*.h" PATTERN cpu EXCLUDE PATTERN require.h EXCLUDE PATTERN check.h EXCLUDE PATTERN "*_check.h" EXCLUDE PATTERN describe.h EXCLUDE PATTERN windows.h EXCLUDE)
   endif()
 endforeach()
 install(FILES nn/xent.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent")
