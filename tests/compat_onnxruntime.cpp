@@ -151,6 +151,7 @@ TEST_CASE("a mean over no weight is the sum for f32, NaN for other dtypes, and o
         doctest::Approx(reference(scores, labels_of({0, 1}), {1, -1, 0}, -1).total).epsilon(1e-6));
   CHECK(ort::cuda::softmax_cross_entropy_loss_internal(scores, all_ignored).output.item() == 0);
   CHECK(std::isnan(on_cuda(zero)));
+  CHECK(std::isnan(on_cuda(cancelling)));  // the rows are infinite with both signs
   CHECK(std::isnan(ort::softmax_cross_entropy_loss(cast(scores, DType::f64), all_ignored, {}, -1).output.item()));
 }
 
@@ -247,6 +248,16 @@ TEST_CASE("rows that are ignored are not read: NaN there changes nothing, and th
   CHECK(f(scores).item() == doctest::Approx(2.4076059644).epsilon(1e-6));
   const auto grads = values(gradient(scores, f));
   for (size_t i = 3; i < 6; ++i) CHECK((grads[i] == 0 && !std::signbit(grads[i])));
+}
+
+TEST_CASE("a weight of 0 times an infinite loss is NaN; the gradient is 0") {
+  const Tensor scores = Tensor::from({0, static_cast<float>(-infinity), 1, 2}, {2, 2}), labels = labels_of({1, 0});
+  const Tensor weights = Tensor::from({1, 0}, {2});
+  const auto f = [&](const Tensor& x) { return ort::softmax_cross_entropy_loss(x, labels, weights).output; };
+  CHECK(std::isnan(f(scores).item()));
+  const auto grads = values(gradient(scores, f));
+  CHECK(grads[0] == 0);
+  CHECK(grads[1] == 0);
 }
 
 TEST_CASE("log_prob carries a gradient too") {

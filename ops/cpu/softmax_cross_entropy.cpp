@@ -132,6 +132,7 @@ void forward(const char* op, const Call& call) {
                          "{}: the mean is over a total of {}, which must be positive", op, denominator);
   *call.out[loss_out::denominator].as<double>() = denominator;
   const Division division = Division::of(options, denominator);
+  const bool divides_rows = kind == Kind::mean && options.parity.divide_rows;  // row by row: inf - inf, or 0 if ignored
 
   const Slice& out = call.out[loss_out::loss];
   const Slice& log_probs = call.out[loss_out::log_probs];
@@ -160,7 +161,7 @@ void forward(const char* op, const Call& call) {
         loss.grad_logits(counted, r, s, weight / division.by, Numbers{}, grad.as<G>());
       });
     }
-    return value;
+    return divides_rows && !row.ignored ? value / division.by : value;
   };
 
   double total = 0;
@@ -177,14 +178,9 @@ void forward(const char* op, const Call& call) {
   } else {
     total = sum_rows(rows, one_row);
   }
-  *call.out[loss_out::total].as<double>() = total;
+  *call.out[loss_out::total].as<double>() = divides_rows ? total * division.by : total;
   if (kind == Kind::none || kind == Kind::sample_mean) return;
-  bool nothing = division.zero_loss;
-  if (options.parity.divide_rows && denominator == 0) {  // 0/0 of the rows that count, 0 of the others
-    nothing = true;
-    for (int64_t row = 0; row < rows.count() && nothing; ++row) nothing = loss.row(row).ignored;
-  }
-  store(out, 0, nothing ? 0 : total / division.by);
+  store(out, 0, division.zero_loss ? 0 : divides_rows ? total : total / division.by);
 }
 
 void forward(const char* op, const Call& call) {
