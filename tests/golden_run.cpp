@@ -1,0 +1,101 @@
+#include "golden_run.h"
+
+#include <algorithm>
+#include <fstream>
+#include <ostream>
+
+#include <xent/core/warning.h>
+
+#include "golden_calls.h"
+#include "golden_compare.h"
+
+namespace golden {
+
+namespace {
+
+// Counts warnings while it lives.
+class Warnings {
+ public:
+  Warnings() : before_(xent::set_warning_handler([this](std::string_view) { ++count_; })) {}
+  ~Warnings() { xent::set_warning_handler(std::move(before_)); }
+  Warnings(const Warnings&) = delete;
+  Warnings& operator=(const Warnings&) = delete;
+
+  bool any() const { return count_ > 0; }
+
+ private:
+  int count_ = 0;
+  xent::WarningHandler before_;
+};
+
+std::string one_line(std::string text) {
+  std::ranges::replace_if(
+      text, [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  return text;
+}
+
+std::optional<std::string> compare(const Case& wanted, const Results& results) {
+  if (wanted.cause) return "error got none, want cause " + *wanted.cause;
+  if (auto wrong = difference("outputs", results.outputs, wanted.outputs)) return wrong;
+  return difference("grads", results.grads, wanted.grads);
+}
+
+std::optional<std::string> compare_error(const Case& wanted, const std::exception& error) {
+  const std::string got = cause_of(error);
+  if (wanted.cause == got) return {};
+  const std::string want = wanted.cause ? "cause " + *wanted.cause : "none";
+  return "error got cause " + got + " (" + error.what() + "), want " + want;
+}
+
+std::optional<std::string> run_case(const Case& wanted) {
+  const Warnings warnings;
+  std::optional<std::string> wrong;
+  try {
+    wrong = compare(wanted, call(wanted));
+  } catch (const Malformed&) {
+    throw;
+  } catch (const std::exception& error) {
+    wrong = compare_error(wanted, error);
+  }
+  if (!wrong && wanted.warns && *wanted.warns != warnings.any())
+    return *wanted.warns ? "warnings got none, want one" : "warnings got one, want none";
+  return wrong;
+}
+
+}  // namespace
+
+std::optional<std::string> failure(const json& entry) try {
+  return run_case(read_case(entry));
+} catch (const std::exception& error) {  // of the reading: run_case keeps those of the call
+  return std::string("malformed: ") + error.what();
+}
+
+Tally run(const json& file, const std::string& name, std::ostream& out) {
+  Tally tally;
+  const bool listed = file.is_object() && file.contains("cases") && file.at("cases").is_array();
+  if (!listed || file.at("cases").empty()) {
+    out << one_line(name) << ": malformed: there are no cases\n";
+    return {.passed = 0, .failed = 1};
+  }
+  for (const json& entry : file.at("cases")) {
+    const auto wrong = failure(entry);
+    if (wrong) out << one_line(name + ": " + label(entry) + ": " + *wrong) << '\n';
+    ++(wrong ? tally.failed : tally.passed);
+  }
+  return tally;
+}
+
+Tally run_file(const std::string& path, std::ostream& out) {
+  std::ifstream in(path);
+  json file;
+  try {
+    if (!in) throw Malformed("cannot be opened");
+    file = json::parse(in);
+  } catch (const std::exception& error) {
+    out << one_line(path + ": malformed: " + error.what()) << '\n';
+    return {.passed = 0, .failed = 1};
+  }
+  return run(file, path, out);
+}
+
+}  // namespace golden
