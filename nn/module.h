@@ -9,8 +9,8 @@
 //   };
 //
 // visit() names the parts; everything else (parameters(), state(), to(), summary()) walks over it, so a part it leaves
-// out is neither trained nor saved: look at summary(model). Nothing is registered, and a module is an ordinary value; as handles do, its copies
-// share their tensors.
+// out is neither trained nor saved: look at summary(model). Nothing is registered, and a module is an ordinary value;
+// as handles do, its copies share their tensors.
 #pragma once
 
 #include <cstdint>
@@ -78,11 +78,12 @@ class Module {
   // Lists the tensors that are trained, in the order of visit(); one that layers share is listed once.
   std::vector<Parameter> parameters();
 
-  // Lists all tensors, frozen ones and buffers too: what a checkpoint keeps of a model. Handles: writing into them writes
-  // into the model.
+  // Lists all tensors, frozen ones and buffers too: what a checkpoint keeps of a model. Handles: writing into them
+  // writes into the model.
   std::vector<NamedTensor> state();
 
-  // Freezes all parameters, or trains them again. (Setting it on a copy of a handle, as parameters() returns, changes the copy.)
+  // Freezes all parameters, or trains them again. (Setting it on a copy of a handle, as parameters() returns, changes
+  // the copy.)
   void set_requires_grad(bool on);
 
   // Moves all tensors. Do so before an optimizer is made: it keeps handles to the parameters it was given.
