@@ -9,11 +9,6 @@ namespace xent {
 
 namespace {
 
-std::string str(Extent2d extent) {
-  return extent.height == extent.width ? fmt::format("{}", extent.height)
-                                       : fmt::format("{}x{}", extent.height, extent.width);
-}
-
 std::string describe_pool(const char* name, const Pool2dOptions& options) {
   const std::string stride = options.stride == 0 ? "" : ", stride " + str(options.stride);
   const std::string padding = options.padding == 0 ? "" : ", padding " + str(options.padding);

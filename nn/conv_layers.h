@@ -1,6 +1,8 @@
 // Layers for images, [batch, height, width, channels]: convolution and pooling.
 #pragma once
 
+#include <concepts>
+
 #include <xent/core/random.h>
 #include <xent/nn/module.h>
 #include <xent/ops/ops.h>
@@ -37,10 +39,14 @@ class Conv2d : public Module {
 };
 
 // Takes the largest element of each window:  MaxPool2d(2) halves height and width.
+//
+//   MaxPool2d pool({.window = 3, .stride = 2, .padding = 1});
+//   MaxPool2d tall({3, 2});  // numbers without names are the window's height and width
 class MaxPool2d : public Module {
  public:
-  explicit MaxPool2d(const Pool2dOptions& pool = {}) : options(pool) {}
   explicit MaxPool2d(Extent2d window) : options{.window = window} {}
+  template <std::same_as<Pool2dOptions> Options = Pool2dOptions>  // so that the other one has precedence
+  explicit MaxPool2d(const Options& pool = {}) : options(pool) {}
 
   Tensor forward(const Tensor& x) override { return max_pool2d(x, options); }
   std::string describe() const override;
@@ -48,11 +54,12 @@ class MaxPool2d : public Module {
   Pool2dOptions options;
 };
 
-// Takes the mean of each window.
+// Takes the mean of each window, given as for MaxPool2d.
 class AvgPool2d : public Module {
  public:
-  explicit AvgPool2d(const Pool2dOptions& pool = {}) : options(pool) {}
   explicit AvgPool2d(Extent2d window) : options{.window = window} {}
+  template <std::same_as<Pool2dOptions> Options = Pool2dOptions>  // so that the other one has precedence
+  explicit AvgPool2d(const Options& pool = {}) : options(pool) {}
 
   Tensor forward(const Tensor& x) override { return avg_pool2d(x, options); }
   std::string describe() const override;

@@ -4,6 +4,7 @@
 
 #include <xent/core/require.h>
 #include <xent/core/tape.h>
+#include <xent/nn/describe.h>
 
 namespace xent {
 
@@ -19,8 +20,8 @@ RandomShiftFlip::RandomShiftFlip(const ShiftFlipOptions& options, Generator& ran
     : options_(options), random_(random) {
   const auto& [shift, flip, fill] = options;
   require<ArgumentError>(shift.height >= 0 && shift.width >= 0 && std::isfinite(fill),
-                         "RandomShiftFlip({}x{}): shifts must not be negative, and the fill, {}, finite", shift.height,
-                         shift.width, fill);
+                         "RandomShiftFlip({}): shifts must not be negative, and the fill, {}, finite", str(shift),
+                         fill);
 }
 
 Tensor RandomShiftFlip::forward(const Tensor& x) {
@@ -28,8 +29,7 @@ Tensor RandomShiftFlip::forward(const Tensor& x) {
 }
 
 std::string RandomShiftFlip::describe() const {
-  return fmt::format("RandomShiftFlip({}x{}{})", options_.shift.height, options_.shift.width,
-                     options_.flip ? ", flip" : "");
+  return fmt::format("RandomShiftFlip({}{})", str(options_.shift), options_.flip ? ", flip" : "");
 }
 
 }  // namespace xent

@@ -55,7 +55,12 @@ TEST_CASE("Conv2d: shapes of weight, bias and maps, the spread of its weights, a
 TEST_CASE("pools: shapes, and the ops that they apply") {
   const Tensor x = normal_sample({2, 7, 6, 3}, DType::f32, 2);
   CHECK(MaxPool2d(2)(x).shape() == Shape{2, 3, 3, 3});
-  CHECK(AvgPool2d(Extent2d(3, 2))(x).shape() == Shape{2, 2, 3, 3});
+  CHECK(AvgPool2d({3, 2})(x).shape() == Shape{2, 2, 3, 3});  // a window of 3 x 2, not one of 3 with a stride of 2
+  CHECK(MaxPool2d({3, 2}).options.window == Extent2d(3, 2));
+  CHECK(MaxPool2d({3, 2}).options.stride == 0);
+  CHECK(MaxPool2d(Extent2d(3, 2)).options.window == Extent2d(3, 2));
+  CHECK(MaxPool2d().options.window == Extent2d(2));
+  CHECK(MaxPool2d(Pool2dOptions{.window = 4}).options.window == Extent2d(4));
   MaxPool2d overlapping({.window = 3, .stride = 2, .padding = 1});
   CHECK(overlapping(x).shape() == Shape{2, 4, 3, 3});
   CHECK(values(overlapping(x)) == values(max_pool2d(x, overlapping.options)));
@@ -82,7 +87,7 @@ TEST_CASE("layers say what they are, leaving out what is as usual") {
   CHECK(LayerNorm({4, 256}).describe() == "LayerNorm([4, 256])");
   CHECK(Dropout(0.25, random).describe() == "Dropout(0.25)");
   CHECK(RandomShiftFlip({.shift = {2, 1}, .flip = true}, random).describe() == "RandomShiftFlip(2x1, flip)");
-  CHECK(RandomShiftFlip({.shift = 2}, random).describe() == "RandomShiftFlip(2x2)");
+  CHECK(RandomShiftFlip({.shift = 2}, random).describe() == "RandomShiftFlip(2)");
 }
 
 TEST_CASE("a summary shows running statistics, and counts what is trained") {
