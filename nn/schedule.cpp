@@ -19,6 +19,9 @@ Schedule::Schedule(Optimizer& optimizer, const ScheduleOptions& options) : optim
 }
 
 void Schedule::step() {
+  require<ArgumentError>(optimizer_->groups() == bases_.size(),
+                         "Schedule: made for {} groups of the optimizer, which has {} now; make it after add_group",
+                         bases_.size(), optimizer_->groups());
   advance(count_);
   set_rates();
 }

@@ -29,8 +29,8 @@ class Schedule {
   Schedule(const Schedule&) = delete;  // two of them would set the same rates
   Schedule& operator=(const Schedule&) = delete;
 
-  // Sets the rates of the next step, whatever set_learning_rate() made of them. Groups that were added to the optimizer
-  // later keep their own.
+  // Sets the rates of the next step, whatever set_learning_rate() made of them. Throws ArgumentError if groups were
+  // added to the optimizer since: they would silently keep their rate.
   void step();
 
   int64_t count() const { return count_.item<int64_t>(); }  // steps taken; waits for the device

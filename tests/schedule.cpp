@@ -107,17 +107,29 @@ TEST_CASE("counts and options at the ends of their types give a rate") {
         }
 }
 
-TEST_CASE("every group has a base of its own, and one added later keeps its rate") {
+TEST_CASE("every group has a base of its own") {
   Adam optimizer({weight("a")}, {.learning_rate = 0.5});
   optimizer.add_group({weight("b")}, {.learning_rate = 0.125});
   Schedule schedule(optimizer, {.decay = Decay::step, .steps = 1, .factor = 0.5});
-  optimizer.add_group({weight("c")}, {.learning_rate = 0.75});
   schedule.step();
   schedule.step();
   CHECK(optimizer.learning_rate(0) == 0.125);
   CHECK(optimizer.learning_rate(1) == 0.03125);
-  CHECK(optimizer.learning_rate(2) == 0.75);
   CHECK(schedule.state().size() == 3);
+}
+
+TEST_CASE("a step after a group was added is refused, and changes nothing") {
+  Sgd optimizer({weight("a")}, {.learning_rate = 0.5});
+  Schedule schedule(optimizer, {.decay = Decay::step, .steps = 1, .factor = 0.5});
+  optimizer.add_group({weight("b")}, {.learning_rate = 0.75});
+  CHECK_THROWS_WITH_AS(schedule.step(),
+                       "Schedule: made for 1 groups of the optimizer, which has 2 now; make it after add_group",
+                       ArgumentError);
+  CHECK(schedule.count() == 0);
+  CHECK(optimizer.learning_rate(0) == 0.5);
+  Schedule both(optimizer, {.decay = Decay::step, .steps = 1, .factor = 0.5});
+  both.step();
+  CHECK(optimizer.learning_rate(1) == 0.375);
 }
 
 TEST_CASE("a rate that is set by hand holds until the next step of the schedule") {
