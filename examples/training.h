@@ -8,10 +8,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include <CLI/CLI.hpp>
@@ -70,6 +72,17 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_flag("--quiet", options.quiet, "Print the last line only");
 }
 
+// Says whether two paths lead to one file, which need not be there yet.
+inline bool is_same_file(const std::string& a, const std::string& b) {
+  std::error_code error;  // of a folder that may not be read: then the paths as they are
+  const auto target = [&](const std::string& path) {
+    const std::filesystem::path whole =
+        std::filesystem::weakly_canonical(std::filesystem::absolute(path, error), error);
+    return error ? std::filesystem::path(path).lexically_normal() : whole;
+  };
+  return !a.empty() && !b.empty() && target(a) == target(b);
+}
+
 // Runs a program: exit code 2 for bad arguments, 1 for failures, each with one line on stderr that says what to do.
 inline int run(int argc, char** argv, const char* description, int default_epochs,
                const std::function<void(const Options&)>& train) {
@@ -80,6 +93,8 @@ inline int run(int argc, char** argv, const char* description, int default_epoch
   const std::string name = std::string(argv[0]).substr(std::string(argv[0]).find_last_of('/') + 1);
   try {
     app.parse(argc, argv);
+    if (is_same_file(options.checkpoint, options.best))
+      throw CLI::ValidationError("--best", "is the file of --checkpoint, which replaces it; give each its own");
   } catch (const CLI::Success& success) {  // --help
     return app.exit(success);
   } catch (const CLI::ParseError& error) {

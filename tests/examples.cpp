@@ -100,8 +100,10 @@ TEST_CASE("--quiet prints the result only, --help explains and succeeds, every o
 }
 
 TEST_CASE("bad arguments end with exit code 2 and one line on stderr") {
-  for (const char* arguments : {"--epochs 0", "--epochs two", "--batch -1", "--lr -0.1", "--lr nan", "--optimizer lion",
-                                "--threads 0", "--seed x", "--no-such-option", "stray"}) {
+  for (const char* arguments :
+       {"--epochs 0", "--epochs two", "--batch -1", "--lr -0.1", "--lr nan", "--optimizer lion", "--threads 0",
+        "--seed x", "--no-such-option", "stray", "--checkpoint /tmp/xent_run --best /tmp/../tmp/./xent_run",
+        "--best xent_run --checkpoint ./xent_run"}) {
     CAPTURE(arguments);
     const Result result = run("04_mnist_mlp", arguments);
     CHECK(result.exit_code == 2);
@@ -109,6 +111,8 @@ TEST_CASE("bad arguments end with exit code 2 and one line on stderr") {
     CHECK(lines(result.err) == 1);
     CHECK(result.err.starts_with("04_mnist_mlp: "));
     CHECK(result.err.find("--help") != std::string::npos);
+    if (result.err.find("--best") != std::string::npos)
+      CHECK(result.err.find("is the file of --checkpoint") != std::string::npos);
   }
 }
 
