@@ -2,11 +2,16 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/xent")
 
-# The headers in folders named cpu are the kernels' own; the others are for sources only.
+# The headers in folders named cpu are the kernels' own; these are for sources only.
+set(private_headers)
+foreach(header require check windows describe prefetch shuffle atomic_file safetensors loss_call loss_rules label_guess refuse_unless
+    torch_types onnxruntime_check)
+  list(APPEND private_headers PATTERN ${header}.h EXCLUDE)
+endforeach()
 foreach(folder IN LISTS xent_folders)
   if(EXISTS "${PROJECT_SOURCE_DIR}/${folder}")
     install(DIRECTORY ${folder} DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent"
-      FILES_MATCHING PATTERN "*.h" PATTERN cpu EXCLUDE PATTERN require.h EXCLUDE PATTERN check.h EXCLUDE PATTERN "*_check.h" EXCLUDE PATTERN describe.h EXCLUDE PATTERN windows.h EXCLUDE)
+      FILES_MATCHING PATTERN "*.h" PATTERN cpu EXCLUDE ${private_headers})
   endif()
 endforeach()
 install(FILES nn/xent.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent")

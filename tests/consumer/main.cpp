@@ -4,6 +4,11 @@
 
 #include <xent/xent.h>
 
+#if __has_include(<xent/nn/prefetch.h>) || __has_include(<xent/nn/atomic_file.h>) || \
+    __has_include(<xent/nn/safetensors.h>) || __has_include(<xent/nn/shuffle.h>) || __has_include(<xent/core/require.h>)
+#error "a private header is installed"
+#endif
+
 using namespace xent;
 
 namespace {
