@@ -12,6 +12,13 @@ inline void require_computable(const char* op, const Spec& input) {
                       "{}: takes f32 and f64, not {}; cast first", op, input.dtype);
 }
 
+// Throws DTypeError, or ShapeError for what is not [batch, height, width, channels] of at least one pixel.
+inline void require_images(const char* op, const Spec& x) {
+  require_computable(op, x);
+  require<ShapeError>(x.shape.rank() == 4 && x.shape[1] >= 1 && x.shape[2] >= 1,
+                      "{}: input {}: expected [batch, height, width, channels] of at least one pixel", op, x.shape);
+}
+
 // Turns an axis of x that may count from the end into one in [0, rank). Throws ShapeError naming the op.
 inline int resolve_axis(const char* op, const Tensor& x, int64_t axis) {
   require<ArgumentError>(static_cast<bool>(x), "{}: the input is an empty tensor handle", op);

@@ -1,6 +1,5 @@
-// max_pool2d:         y = the largest x of each window         dx at its place += dy
-// avg_pool2d:         y = sum of x in each window / its size   dx everywhere in it += dy / its size
-// global_avg_pool2d:  y = mean of x over height and width      dx = dy / (height width)
+// max_pool2d:  y = the largest x of each window         dx at its place += dy
+// avg_pool2d:  y = sum of x in each window / its size   dx everywhere in it += dy / its size
 //
 // Images and results are [batch, height, width, channels]; the inner loops run over channels. A window may overlap its
 // neighbours, but never another image, so images are the parts of parallel work in the backwards.
@@ -15,7 +14,6 @@
 #include <xent/core/require.h>
 #include <xent/ops/all_ops.h>
 #include <xent/ops/check.h>
-#include <xent/ops/cpu/axis_sum.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
 #include <xent/ops/windows.h>
@@ -31,12 +29,6 @@ struct PoolAttrs {
 
 PoolAttrs attrs_of(const Pool2dOptions& options) {
   return {options.window, options.stride == 0 ? options.window : options.stride, options.padding};
-}
-
-void require_images(const char* op, const Spec& x) {
-  require_computable(op, x);
-  require<ShapeError>(x.shape.rank() == 4 && x.shape[1] >= 1 && x.shape[2] >= 1,
-                      "{}: input {}: expected [batch, height, width, channels] of at least one pixel", op, x.shape);
 }
 
 Spec infer_pool(const char* op, const Spec& x, const PoolAttrs& a) {
@@ -59,11 +51,6 @@ Specs infer_max_pool(std::span<const Spec> in, const Attrs& attrs) {
 
 Specs infer_avg_pool(std::span<const Spec> in, const Attrs& attrs) {
   return {infer_pool("avg_pool2d", in[0], attrs.as<PoolAttrs>())};
-}
-
-Specs infer_global_avg_pool(std::span<const Spec> in, const Attrs&) {
-  require_images("global_avg_pool2d", in[0]);
-  return {{{in[0].shape[0], in[0].shape[3]}, in[0].dtype}};
 }
 
 }  // namespace
@@ -197,36 +184,9 @@ void avg_pool2d_grad(const Call& call) {
   });
 }
 
-void global_avg_pool2d(const Call& call) {
-  const Slice &x = call.in[0], &y = call.out[0];
-  if (y.shape.elements() == 0) return;
-  const auto pixels = static_cast<double>(x.shape.product(1, 3));
-  dispatch_compute(x.dtype, [&]<class T>() {
-    AxisSum(x.shape, 0b0110)
-        .run<T>([&](int64_t at, int64_t, T*) { return x.as<T>() + at; },
-                [&](int64_t j, double total) { y.as<T>()[j] = static_cast<T>(total / pixels); }, call.workspace);
-  });
-}
-
-void global_avg_pool2d_grad(const Call& call) {
-  const Slice &dx = call.grad_in[0], &dy = call.grad_out[0];
-  const int64_t pixels = dx.shape.product(1, 3), channels = dx.shape[3];
-  if (dx.shape.elements() == 0) return;
-  dispatch_compute(dx.dtype, [&]<class T>() {
-    const T share = static_cast<T>(1 / static_cast<double>(pixels));
-    parallel_for(dx.shape[0] * pixels, (1 << 16) / channels, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p)
-        for (int64_t c = 0; c < channels; ++c)
-          dx.as<T>()[p * channels + c] = share * dy.as<T>()[p / pixels * channels + c];
-    });
-  });
-}
-
 }  // namespace cpu
 
 namespace {
-
-size_t global_workspace(const Call& call) { return cpu::AxisSum(call.in[0].shape, 0b0110).workspace(); }
 
 // Numbers with distances that differences do not bridge: largest elements stay the largest.
 Tensor distinct_sample(const Shape& shape, DType dtype, uint64_t seed) {
@@ -248,10 +208,6 @@ Samples pool_samples(DType dtype) {
   return {sample({2, 6, 4, 3}, {}), sample({1, 7, 5, 2}, {.window = 3, .stride = 2, .padding = 1}),
           sample({2, 5, 8, 1}, {.window = {2, 3}, .stride = {1, 2}, .padding = {0, 1}}),
           sample({1, 4, 4, 70}, {.window = 4}), sample({3, 9, 7, 2}, {.window = 2, .stride = 3})};
-}
-
-Samples global_avg_pool_samples(DType dtype) {
-  return {{{normal_sample({3, 5, 7, 2}, dtype, 1)}, {}}, {{normal_sample({2, 130, 140, 3}, dtype, 2)}, {}}};
 }
 
 }  // namespace
@@ -279,23 +235,11 @@ constinit const Op avg_pool2d_op = {
     .samples = pool_samples,
 };
 
-constinit const Op global_avg_pool2d_op = {
-    .name = "global_avg_pool2d",
-    .formula = "y = mean of x over height and width",
-    .infer = infer_global_avg_pool,
-    .forward = {cpu::global_avg_pool2d, ON_CUDA(global_avg_pool2d), global_workspace},
-    .backward = {cpu::global_avg_pool2d_grad, ON_CUDA(global_avg_pool2d_grad)},
-    .needs_in = nothing,
-    .needs_out = nothing,
-    .samples = global_avg_pool_samples,
-};
-
 Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
   return apply(max_pool2d_op, {x}, attrs_of(options))[0];
 }
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options) {
   return apply(avg_pool2d_op, {x}, attrs_of(options))[0];
 }
-Tensor global_avg_pool2d(const Tensor& x) { return apply(global_avg_pool2d_op, {x})[0]; }
 
 }  // namespace xent
