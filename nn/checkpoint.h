@@ -46,8 +46,8 @@ concept HasState = requires(Part& part) {
 class Checkpoint {
  public:
   // Says what is kept, in the order of the file. Handles to the tensors are kept, as an optimizer does: move a model,
-  // and add its layers and groups, before; what comes later is not saved. Loaders and numbers are kept by reference, and
-  // have to outlive the Checkpoint.
+  // and add its layers and groups, before; what comes later is not saved. Loaders and numbers are kept by reference,
+  // and have to outlive the Checkpoint.
   //
   // Throws ArgumentError, and adds nothing, for a name that is there already, is empty, is not UTF-8 or has a space in
   // it. A tensor that is added under a second name is kept once, under its first.

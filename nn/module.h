@@ -103,8 +103,7 @@ class Module {
 class Sequential : public Module {
  public:
   template <class... M>
-    requires(std::is_base_of_v<Module, std::remove_cvref_t<M>> && ...)
-  explicit Sequential(M&&... modules) {
+  requires(std::is_base_of_v<Module, std::remove_cvref_t<M>>&&...) explicit Sequential(M&&... modules) {
     (add(std::forward<M>(modules)), ...);
   }
 

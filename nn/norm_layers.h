@@ -12,8 +12,7 @@ namespace xent {
 // the batch's mean and variance and updates the running ones; otherwise, and when frozen, it uses the running ones.
 //
 //   BatchNorm2d norm(32);
-//   norm.freeze();                  // fine-tuning: statistics stay as they are;
-//   norm.set_requires_grad(false);  // weight and bias too
+//   norm.freeze();  // fine-tuning: statistics stay as they are; norm.set_requires_grad(false) holds the rest as well
 class BatchNorm2d : public Module {
  public:
   struct Options {

@@ -68,7 +68,7 @@ enum class Activation { none, relu, tanh, sigmoid };
 // An empty handle for the bias leaves it out.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Activation activation = Activation::none);
 
-// ---- conv2d.cpp, pool2d.cpp: images are [batch, height, width, channels] ----
+// ---- conv2d.cpp, pool2d.cpp, global_avg_pool2d.cpp: images are [batch, height, width, channels] ----
 
 // An extent along height and one along width; a single number stands for both: {.stride = 2}, {.padding = {1, 0}}.
 struct Extent2d {
@@ -90,8 +90,9 @@ struct Conv2dOptions {
 //   [batch, h, w, in] and [kernel h, kernel w, in, out] -> [batch, h', w', out],
 //   h' = (h + 2 padding - dilation (kernel h - 1) - 1) / stride + 1, rounded down, and w' likewise.
 //   Tensor maps = conv2d(images, weight, bias, {.padding = 1, .activation = Activation::relu});
-// The kernel is not flipped, as in PyTorch. An empty handle for the bias [out] leaves it out. Throws ShapeError if the
-// kernel, dilated, is larger than the padded image.
+// The kernel is not flipped, as in PyTorch. An empty handle for the bias [out] leaves it out. Padding is multiplied like
+// any element: under a weight that is infinite or NaN it gives NaN. Throws ShapeError if the kernel, dilated, is larger
+// than the padded image.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv2dOptions& options = {});
 
 struct Pool2dOptions {
