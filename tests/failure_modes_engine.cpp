@@ -137,7 +137,8 @@ TEST_CASE("F79: a gradient of a gradient is an error and never a wrong number") 
 TEST_CASE("F80: a distribution gets its gradient, -log p and what the denominator brings") {
   const Tensor x = normal_sample({3, 4}, DType::f64, 8), q = softmax(normal_sample({3, 4}, DType::f64, 9));
   const Tensor w = Tensor::from<double>({0.5, 2, 1, 3}, {4});
-  for (const auto& options : {SoftmaxCrossEntropyOptions{.target = {.smoothing = 0.1}}, presets::torch_probabilities, presets::composer}) {
+  for (const auto& options :
+       {SoftmaxCrossEntropyOptions{.target = {.smoothing = 0.1}}, presets::torch_probabilities, presets::composer}) {
     Tape tape;
     tape.watch(q);
     const Tensor loss = softmax_cross_entropy(x, q, options, {.class_weights = w});
@@ -145,7 +146,9 @@ TEST_CASE("F80: a distribution gets its gradient, -log p and what the denominato
     CHECK(reference::difference(tape.backward(loss)[q], want.grad_target, 0x1p-50) == "");
   }
   const GradientReport report = check_gradients(
-      [&](std::span<const Tensor> in) { return softmax_cross_entropy(in[0], in[1], {.target = {.smoothing = 0.1}}, {.element_weights = in[2]}); },
+      [&](std::span<const Tensor> in) {
+        return softmax_cross_entropy(in[0], in[1], {.target = {.smoothing = 0.1}}, {.element_weights = in[2]});
+      },
       {x, q, Tensor::from<double>({1, 0.5, 2}, {3})});
   CHECK_MESSAGE(report.passed, report.message);
 }
@@ -176,7 +179,9 @@ TEST_CASE("F81: rows of a target that do not sum to 1 get the exact gradient, or
 
 TEST_CASE("F81, F82: a distribution that is none is an error when validated") {
   const Tensor x = logits(12);
-  const auto row = [](float a, float b) { return Tensor::from({a, b, 0, 0, 0, 1, 0, 0, 0.25, 0.25, 0.25, 0.25}, {3, 4}); };
+  const auto row = [](float a, float b) {
+    return Tensor::from({a, b, 0, 0, 0, 1, 0, 0, 0.25, 0.25, 0.25, 0.25}, {3, 4});
+  };
   const SoftmaxCrossEntropyOptions validate{.validate = true};
   CHECK_NOTHROW(softmax_cross_entropy(x, row(0.5, 0.5), validate));
   for (const Tensor& bad : {row(0, 0), row(1, 1), row(-0.5, 1.5), row(std::nanf(""), 1), row(HUGE_VALF, 0)}) {
@@ -248,10 +253,12 @@ TEST_CASE("F86: a hundred runs give the same bits") {
 }
 
 TEST_CASE("F88: no code of the library ends the process or prints") {
-  const std::regex bad(R"((^|[^\w.:>"])(std::)?(abort|_Exit|quick_exit|exit|assert|terminate|printf|puts)\s*\()"), output(R"(std::(cout|cerr|clog))");
+  const std::regex bad(R"((^|[^\w.:>"])(std::)?(abort|_Exit|quick_exit|exit|assert|terminate|printf|puts)\s*\()"),
+      output(R"(std::(cout|cerr|clog))");
   int files = 0;
   for (const char* folder : {"core", "ops", "nn"})
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(std::string(XENT_SOURCE_DIR) + "/" + folder)) {
+    for (const auto& entry :
+         std::filesystem::recursive_directory_iterator(std::string(XENT_SOURCE_DIR) + "/" + folder)) {
       const std::string extension = entry.path().extension().string();
       if (extension != ".h" && extension != ".cpp" && extension != ".cu" && extension != ".cuh") continue;
       std::ifstream file(entry.path());

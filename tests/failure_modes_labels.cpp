@@ -29,14 +29,16 @@ TEST_CASE("F47: a label out of range is an error that names row, label and class
     const std::string before = bytes_of(own);
     for (const LossInputs& inputs : {LossInputs{}, LossInputs{.class_weights = weights}}) {
       CHECK(contains(error_of<LabelError>([&] { softmax_cross_entropy(own, y, {}, inputs); }), part));
-      CHECK(contains(error_of<LabelError>([&] { softmax_cross_entropy(own, y, {.target = {.smoothing = 0.1}}, inputs); }), part));
+      CHECK(contains(
+          error_of<LabelError>([&] { softmax_cross_entropy(own, y, {.target = {.smoothing = 0.1}}, inputs); }), part));
       CHECK(contains(error_of<LabelError>([&] { softmax_cross_entropy_denominator({4, 4}, y, {}, inputs); }), part));
-      CHECK(contains(error_of<LabelError>([&] {
-                       softmax_cross_entropy_grad(Tensor::ones({}), log_softmax(own), y, {}, {}, inputs);
-                     }), part));
+      CHECK(contains(error_of<LabelError>(
+                         [&] { softmax_cross_entropy_grad(Tensor::ones({}), log_softmax(own), y, {}, {}, inputs); }),
+                     part));
     }
     CHECK(bytes_of(own) == before);
-    Tensor given = x.clone();  // its storage may be used for the gradient, but not before the labels are known to be good
+    Tensor given =
+        x.clone();  // its storage may be used for the gradient, but not before the labels are known to be good
     CHECK(contains(error_of<LabelError>([&] { softmax_cross_entropy_with_grad(std::move(given), y); }), part));
   }
 }
@@ -48,7 +50,8 @@ TEST_CASE("F47: an error leaves no trace: the next call is right") {
 }
 
 TEST_CASE("F50: labels are clipped only where a preset says so") {
-  const auto clipped = run(x, labels({-1, 9, 1, 4}), presets::mxnet), meant = run(x, labels({0, 3, 1, 3}), presets::mxnet);
+  const auto clipped = run(x, labels({-1, 9, 1, 4}), presets::mxnet),
+             meant = run(x, labels({0, 3, 1, 3}), presets::mxnet);
   CHECK(clipped.loss == meant.loss);
   CHECK(clipped.grad == meant.grad);
   CHECK_THROWS_AS(softmax_cross_entropy(x, labels({-1, 9, 1, 4})), LabelError);
@@ -67,7 +70,10 @@ TEST_CASE("F50: a label out of range may also make its row NaN, or stand for no 
 }
 
 TEST_CASE("F51: labels that count from 1 are told") {
-  CHECK(contains(error_of<LabelError>([] { softmax_cross_entropy(x, labels({1, 2, 3, 4})); }), "labels look 1-based: min 1, max 4"));
+  CHECK(contains(error_of<LabelError>([] {
+                   softmax_cross_entropy(x, labels({1, 2, 3, 4}));
+                 }),
+                 "labels look 1-based: min 1, max 4"));
 }
 
 TEST_CASE("F52, F53: any number can be the label to ignore") {
@@ -103,10 +109,12 @@ TEST_CASE("F55: no label is ignored unless one is given, or a preset has one") {
   CHECK(loss_of(x, labels({1, -100, 2, 3}), presets::torch) == loss_of(kept, rest));
 }
 
-TEST_CASE("F57: weights for another number of classes are an error with both numbers; strange ones only when validated") {
+TEST_CASE(
+    "F57: weights for another number of classes are an error with both numbers; strange ones only when validated") {
   const Tensor y = labels({0, 1, 2, 3});
   for (const int64_t count : {2, 5, 0}) {
-    const std::string text = error_of<ShapeError>([&] { softmax_cross_entropy(x, y, {}, {.class_weights = Tensor::ones({count})}); });
+    const std::string text =
+        error_of<ShapeError>([&] { softmax_cross_entropy(x, y, {}, {.class_weights = Tensor::ones({count})}); });
     CHECK(contains(text, "[" + std::to_string(count) + "]"));
     CHECK(contains(text, "4"));
   }
@@ -129,7 +137,9 @@ TEST_CASE("F58: labels of u8, i32 and i64 give the same bits, and labels of floa
 }
 
 TEST_CASE("F59: labels of shape [rows, 1] are an error that says what to do, and never a loss per pair of rows") {
-  const std::string text = error_of<ShapeError>([] { softmax_cross_entropy(x, Tensor::zeros({4, 1}, DType::i64), reduced(Kind::none)); });
+  const std::string text = error_of<ShapeError>([] {
+    softmax_cross_entropy(x, Tensor::zeros({4, 1}, DType::i64), reduced(Kind::none));
+  });
   CHECK(contains(text, "[4, 1] must be [4]"));
   CHECK(contains(text, "reshape"));
 }

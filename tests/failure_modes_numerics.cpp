@@ -55,7 +55,8 @@ TEST_CASE("F23: no epsilon caps the loss or stops the gradient") {
 }
 
 TEST_CASE("F24, F25: the largest logit is that of the row") {
-  const std::vector<double> loss = run(Tensor::from({1000, 0, -1000, 0}, {2, 2}), labels({1, 0}), reduced(Kind::none)).loss;
+  const std::vector<double> loss =
+      run(Tensor::from({1000, 0, -1000, 0}, {2, 2}), labels({1, 0}), reduced(Kind::none)).loss;
   CHECK(loss == std::vector<double>{1000, 1000});
 }
 
@@ -90,8 +91,9 @@ TEST_CASE("F29: a probability of 0 times an infinite log-probability is 0, and N
 
 TEST_CASE("F30: the gradient of a masked class is 0, whatever the preset") {
   const Tensor x = Tensor::from({-infinity, 0, 1}, {1, 3}), y = labels({1}), q = Tensor::from({0, 1, 0}, {1, 3});
-  for (const auto& preset : {SoftmaxCrossEntropyOptions{}, presets::onnxruntime, presets::onnxruntime_cuda, presets::onnx,
-                             presets::onnxruntime_sparse, presets::torch, presets::mxnet, presets::tensorflow_sparse})
+  for (const auto& preset :
+       {SoftmaxCrossEntropyOptions{}, presets::onnxruntime, presets::onnxruntime_cuda, presets::onnx,
+        presets::onnxruntime_sparse, presets::torch, presets::mxnet, presets::tensorflow_sparse})
     CHECK(run(x, y, preset).grad[0] == 0);
   for (const auto& preset : {SoftmaxCrossEntropyOptions{}, presets::onnxruntime_dense, presets::torch_probabilities,
                              presets::composer, presets::tensorflow})
@@ -106,7 +108,8 @@ TEST_CASE("F31: smoothing over a masked class is an infinite loss, as the formul
 
 TEST_CASE("F32: an ignored row of NaN and infinities is not read, and its gradient is +0") {
   const float nan = std::nanf("");
-  const auto [loss, grad] = run(Tensor::from({nan, nan, 0, 0, infinity, -infinity}, {3, 2}), labels({-100, 0, -100}), {.target = {.ignore = -100}});
+  const auto [loss, grad] = run(Tensor::from({nan, nan, 0, 0, infinity, -infinity}, {3, 2}), labels({-100, 0, -100}),
+                                {.target = {.ignore = -100}});
   CHECK(loss[0] == doctest::Approx(std::numbers::ln2));
   CHECK(all_plus_zero({grad[0], grad[1], grad[4], grad[5]}));
   CHECK(grad[2] == -0.5);
@@ -167,20 +170,24 @@ TEST_CASE("F38: a sum of many losses of f16 logits stays finite") {
 TEST_CASE("F39: counts and sums of weights are not in 16 bits") {
   for (const int64_t rows : {4'099, 70'000}) {
     const Tensor x = Tensor::zeros({rows, 2}, DType::f16), y = Tensor::ones({rows}, DType::u8);
-    const LossInputs weights{.class_weights = Tensor::ones({2}, DType::f16), .element_weights = Tensor::ones({rows}, DType::f16)};
+    const LossInputs weights{.class_weights = Tensor::ones({2}, DType::f16),
+                             .element_weights = Tensor::ones({rows}, DType::f16)};
     CHECK(loss_of(x, y, {}, weights) == doctest::Approx(std::numbers::ln2).epsilon(1e-7));
     CHECK(softmax_cross_entropy_outputs(x, y, {}, weights).denominator.item() == static_cast<double>(rows));
   }
 }
 
-TEST_CASE("F40, F44: loss and log-probabilities have the dtype asked for, and the gradient that of the logits, on any axis") {
+TEST_CASE(
+    "F40, F44: loss and log-probabilities have the dtype asked for, and the gradient that of the logits, on any axis") {
   for (const DType type : {DType::f16, DType::bf16, DType::f32, DType::f64})
     for (const DType out : {DType::f16, DType::bf16, DType::f32, DType::f64})
       for (const int64_t axis : {1, -1}) {
-        const Tensor x = cast(normal_sample({2, 3, 3}, DType::f64, 3), type), y = label_sample({2, 3}, 3, DType::i64, 4);
+        const Tensor x = cast(normal_sample({2, 3, 3}, DType::f64, 3), type),
+                     y = label_sample({2, 3}, 3, DType::i64, 4);
         Tape tape;
         tape.watch(x);
-        const auto outputs = softmax_cross_entropy_outputs(x, y, {.axis = axis, .output = {.dtype = out, .log_probs = true}});
+        const auto outputs =
+            softmax_cross_entropy_outputs(x, y, {.axis = axis, .output = {.dtype = out, .log_probs = true}});
         CHECK(outputs.loss.dtype() == out);
         CHECK(outputs.log_probs.dtype() == out);
         CHECK(outputs.denominator.dtype() == DType::f64);
@@ -194,7 +201,8 @@ TEST_CASE("F41: a loss scale of 65536 times a weight does not overflow f16") {
   const Tensor x = cast(Tensor::from({0, 12, 0, 12}, {2, 2}), DType::f16), y = labels({1, 1});
   const Tensor weights = Tensor::full({2}, 2, DType::f16);
   const auto outputs = softmax_cross_entropy_outputs(x, y, reduced(Kind::sum), {.class_weights = weights});
-  const Tensor grad = softmax_cross_entropy_grad(Tensor::scalar(65536), x, y, outputs.statistics, reduced(Kind::sum), {.class_weights = weights});
+  const Tensor grad = softmax_cross_entropy_grad(Tensor::scalar(65536), x, y, outputs.statistics, reduced(Kind::sum),
+                                                 {.class_weights = weights});
   const double exact = 2 * 65536 / (1 + std::exp(12));
   for (const size_t i : {0, 1, 2, 3}) {
     const double g = cast(grad, DType::f64).to_vector<double>()[i];

@@ -1,5 +1,5 @@
-// What went wrong for users of other systems, chapter reduction: empty means, weights, padding, smoothing, accumulation.
-// Each case is named after the failure that must not happen here.
+// What went wrong for users of other systems, chapter reduction: empty means, weights, padding, smoothing,
+// accumulation. Each case is named after the failure that must not happen here.
 #include <doctest/doctest.h>
 
 #include <xent/core/parallel.h>
@@ -22,7 +22,9 @@ const Tensor x = normal_sample({5, 4}, DType::f32, 1);
 const Tensor y = labels({2, 0, 3, 1, 1});
 const Tensor w = Tensor::from({0.5, 2, 1, 3}, {4});
 
-std::vector<double> rows_of(const std::vector<double>& values, size_t count) { return {values.begin(), values.begin() + static_cast<ptrdiff_t>(count)}; }
+std::vector<double> rows_of(const std::vector<double>& values, size_t count) {
+  return {values.begin(), values.begin() + static_cast<ptrdiff_t>(count)};
+}
 
 }  // namespace
 
@@ -49,7 +51,8 @@ TEST_CASE("F02: a step with an empty micro-batch leaves parameters and running m
   Mean mean_loss;
   const auto step = [&](const Tensor& target) {
     Tape tape;
-    const Tensor loss = softmax_cross_entropy(layer(normal_sample({5, 6}, DType::f32, 2)), target, {.target = {.ignore = -1}});
+    const Tensor loss =
+        softmax_cross_entropy(layer(normal_sample({5, 6}, DType::f32, 2)), target, {.target = {.ignore = -1}});
     optimizer.step(tape.backward(loss));
     mean_loss.add(loss, std::ranges::count_if(target.to_vector<int64_t>(), [](int64_t label) { return label != -1; }));
   };
@@ -77,7 +80,8 @@ TEST_CASE("F04: a weighted mean is the sum divided by the denominator that is re
   const double expected[] = {0.5 * 1 + 0 + 2 * 3 + 2, 1 + 0.5 + 3 + 2, 5, 3.5, 3, 4};  // as Denominator lists them
   for (int i = 0; i < 6; ++i) {
     CAPTURE(i);
-    SoftmaxCrossEntropyOptions options{.target = {.ignore = -1}, .reduction = {.denominator = static_cast<Denominator>(i)}};
+    SoftmaxCrossEntropyOptions options{.target = {.ignore = -1},
+                                       .reduction = {.denominator = static_cast<Denominator>(i)}};
     const auto mean = softmax_cross_entropy_outputs(x, target, options, inputs);
     CHECK(mean.denominator.item() == doctest::Approx(expected[i]).epsilon(1e-12));
     options.reduction.kind = Kind::sum;
@@ -104,23 +108,28 @@ TEST_CASE("F06: one-hot and index targets agree by default, and differ as in tor
     CHECK(near(dense.grad, from_index.grad, 1e-6));
   }
   const double sum = loss_of(x, y, reduced(Kind::sum), {.class_weights = w});
-  CHECK(loss_of(x, y, presets::torch, {.class_weights = w}) == doctest::Approx(sum / (1 + 0.5 + 3 + 2 + 2)).epsilon(1e-6));
+  CHECK(loss_of(x, y, presets::torch, {.class_weights = w}) ==
+        doctest::Approx(sum / (1 + 0.5 + 3 + 2 + 2)).epsilon(1e-6));
   CHECK(loss_of(x, q, presets::torch_probabilities, {.class_weights = w}) == doctest::Approx(sum / 5).epsilon(1e-6));
 }
 
-TEST_CASE("F07, F08: padding with ignored rows changes neither the mean nor the others' gradient, also with smoothing") {
+TEST_CASE(
+    "F07, F08: padding with ignored rows changes neither the mean nor the others' gradient, also with smoothing") {
   for (const double smoothing : {0.0, 0.2}) {
     CAPTURE(smoothing);
     const SoftmaxCrossEntropyOptions options{.target = {.ignore = -100, .smoothing = smoothing}};
     const auto [loss, grad] = run(x, y, options);
-    const auto padded = run(concat({x, normal_sample({3, 4}, DType::f32, 5)}), labels({2, 0, 3, 1, 1, -100, -100, -100}), options);
+    const auto padded =
+        run(concat({x, normal_sample({3, 4}, DType::f32, 5)}), labels({2, 0, 3, 1, 1, -100, -100, -100}), options);
     CHECK(padded.loss == loss);
     CHECK(rows_of(padded.grad, 20) == grad);
     CHECK(all_plus_zero({padded.grad.begin() + 20, padded.grad.end()}));
   }
 }
 
-TEST_CASE("F09, F56: weights, smoothing and an ignored label of -100 together read nothing out of bounds, nor does Grad alone") {
+TEST_CASE(
+    "F09, F56: weights, smoothing and an ignored label of -100 together read nothing out of bounds, nor does Grad "
+    "alone") {
   const SoftmaxCrossEntropyOptions options{.target = {.ignore = -100, .smoothing = 0.1}};
   const Tensor two = slice_rows(x, 0, 2), row = slice_rows(x, 1, 2);
   const LossInputs inputs{.class_weights = w.clone()};
@@ -179,12 +188,14 @@ TEST_CASE("F12: smoothing divides by the number of classes, whatever axis they a
 
 TEST_CASE("F13: smoothing outside [0, 1] is an error that shows it, unless any smoothing is asked for") {
   for (const double bad : {-0.1, 1.5, not_a_number, inf, -inf}) {
-    const std::string text = error_of<ArgumentError>([&] { softmax_cross_entropy(x, y, {.target = {.smoothing = bad}}); });
+    const std::string text =
+        error_of<ArgumentError>([&] { softmax_cross_entropy(x, y, {.target = {.smoothing = bad}}); });
     CAPTURE(text);
     CHECK(text.find("softmax_cross_entropy") == 0);
     CHECK(text.find("smoothing") != std::string::npos);
   }
-  CHECK(error_of<ArgumentError>([] { softmax_cross_entropy(x, y, {.target = {.smoothing = 1.5}}); }).find("1.5") != std::string::npos);
+  CHECK(error_of<ArgumentError>([] { softmax_cross_entropy(x, y, {.target = {.smoothing = 1.5}}); }).find("1.5") !=
+        std::string::npos);
   CHECK(std::isfinite(loss_of(x, y, {.target = {.smoothing = 1.5}, .parity = {.any_smoothing = true}})));
 }
 
@@ -217,10 +228,12 @@ TEST_CASE("F16: micro-batches with the whole batch's denominator as normalizer a
   const auto whole = run(batch, target, options, {.class_weights = weights});
   Tensor normalizer = Tensor::scalar(0, DType::f64);
   for (const auto& [begin, end] : {std::pair{0, 7}, {7, 12}})
-    normalizer = normalizer + softmax_cross_entropy_denominator({end - begin, 4}, slice_rows(target, begin, end), options, {.class_weights = weights});
+    normalizer = normalizer + softmax_cross_entropy_denominator({end - begin, 4}, slice_rows(target, begin, end),
+                                                                options, {.class_weights = weights});
   Computed parts{{0}, {}};
   for (const auto& [begin, end] : {std::pair{0, 7}, {7, 12}}) {
-    const auto part = run(slice_rows(batch, begin, end), slice_rows(target, begin, end), options, {.class_weights = weights, .normalizer = normalizer});
+    const auto part = run(slice_rows(batch, begin, end), slice_rows(target, begin, end), options,
+                          {.class_weights = weights, .normalizer = normalizer});
     parts.loss[0] += part.loss[0];
     parts.grad.insert(parts.grad.end(), part.grad.begin(), part.grad.end());
   }
@@ -244,7 +257,8 @@ TEST_CASE("F18: the upstream gradient of every row arrives at its logits") {
     if (on_tape) {
       Tape tape;
       tape.watch(x);
-      grad = tape.backward(sum(softmax_cross_entropy(x, y, reduced(Kind::none)) * Tensor::from(v, {5})))[x].to_vector<float>();
+      grad = tape.backward(sum(softmax_cross_entropy(x, y, reduced(Kind::none)) * Tensor::from(v, {5})))[x]
+                 .to_vector<float>();
     } else {
       const Tensor statistics = softmax_cross_entropy_outputs(x, y, reduced(Kind::none)).statistics;
       grad = softmax_cross_entropy_grad(Tensor::from(v, {5}), x, y, statistics, reduced(Kind::none)).to_vector<float>();
@@ -258,7 +272,8 @@ TEST_CASE("F19: a factor on the loss is one on the gradient, and a factor of 0 g
   for (const Kind kind : {Kind::sum, Kind::mean}) {
     Tape tape;
     tape.watch(x);
-    const std::vector<float> grad = tape.backward(scale(softmax_cross_entropy(x, y, reduced(kind)), 3))[x].to_vector<float>();
+    const std::vector<float> grad =
+        tape.backward(scale(softmax_cross_entropy(x, y, reduced(kind)), 3))[x].to_vector<float>();
     const std::vector<double> once = run(x, y, reduced(kind)).grad;
     for (size_t i = 0; i < grad.size(); ++i) CHECK(grad[i] == doctest::Approx(3 * once[i]).epsilon(1e-6));
   }

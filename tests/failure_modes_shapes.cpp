@@ -30,9 +30,11 @@ TEST_CASE("F63: a batch of no rows is legal in every reduction, and so is its gr
 }
 
 TEST_CASE("F63: the mean over the rows of a sample that has none is a mean over nothing") {
-  const Tensor loss = softmax_cross_entropy(Tensor::empty({2, 0, 3}), Tensor::empty({2, 0}, DType::i64), reduced(Kind::sample_mean));
+  const Tensor loss =
+      softmax_cross_entropy(Tensor::empty({2, 0, 3}), Tensor::empty({2, 0}, DType::i64), reduced(Kind::sample_mean));
   CHECK(loss.shape() == Shape{2});
-  CHECK(softmax_cross_entropy(Tensor::empty({0, 2, 3}), Tensor::empty({0, 2}, DType::i64), reduced(Kind::sample_mean)).shape() == Shape{0});
+  CHECK(softmax_cross_entropy(Tensor::empty({0, 2, 3}), Tensor::empty({0, 2}, DType::i64), reduced(Kind::sample_mean))
+            .shape() == Shape{0});
 }
 
 TEST_CASE("F64: logits without classes are an error") {
@@ -42,7 +44,8 @@ TEST_CASE("F64: logits without classes are an error") {
 }
 
 TEST_CASE("F65: with one class the loss is 0, and so is the gradient") {
-  const auto [loss, grad] = run(normal_sample({3, 1}, DType::f32, 1), labels({0, 0, 0}), {.target = {.smoothing = 0.1}});
+  const auto [loss, grad] =
+      run(normal_sample({3, 1}, DType::f32, 1), labels({0, 0, 0}), {.target = {.smoothing = 0.1}});
   CHECK(loss[0] == 0);
   CHECK(near(grad, {0, 0, 0}, 0));
 }
@@ -69,7 +72,8 @@ TEST_CASE("F67, F68: a view gives the bits of a copy, for logits, labels and wei
   const auto turned = run(permute(x, {1, 0}), y, {.axis = 0}, {.element_weights = e});
   CHECK(turned.loss[0] == doctest::Approx(of_copy.loss[0]).epsilon(1e-6));
   for (size_t r = 0; r < 5; ++r)
-    for (size_t c = 0; c < 7; ++c) CHECK(turned.grad[c * 5 + r] == doctest::Approx(of_copy.grad[r * 7 + c]).epsilon(1e-5));
+    for (size_t c = 0; c < 7; ++c)
+      CHECK(turned.grad[c * 5 + r] == doctest::Approx(of_copy.grad[r * 7 + c]).epsilon(1e-5));
 }
 
 TEST_CASE("F69: logits of many axes are a row for each place, on any axis of classes") {
@@ -81,7 +85,8 @@ TEST_CASE("F69: logits of many axes are a row for each place, on any axis of cla
       const Tensor x = cast(normal_sample(shape, DType::f64, 5), dtype);
       const Tensor y = label_sample(Shape(std::span<const int64_t>(rows)), shape[axis], DType::i64, 6);
       for (const Kind kind : {Kind::none, Kind::mean}) {
-        const SoftmaxCrossEntropyOptions options{.axis = axis, .target = {.smoothing = 0.1}, .reduction = {.kind = kind}};
+        const SoftmaxCrossEntropyOptions options{
+            .axis = axis, .target = {.smoothing = 0.1}, .reduction = {.kind = kind}};
         const auto want = reference::loss(x, y, options);
         Tape tape;
         tape.watch(x);
@@ -133,7 +138,9 @@ TEST_CASE("shapes and dtypes of what comes with logits and target are checked") 
   CHECK(refuses({.grad_addend = Tensor::zeros({3, 4}, DType::i64)}));
   CHECK_THROWS_AS(softmax_cross_entropy(Tensor::zeros({3, 4}, DType::i64), y), DTypeError);
   CHECK_THROWS_AS(softmax_cross_entropy(x, y, {.output = {.dtype = DType::i64}}), DTypeError);
-  CHECK_THROWS_AS(softmax_cross_entropy(x, Tensor::zeros({3, 4}), {.reduction = {.denominator = Reduction::Denominator::label_weights}}), ArgumentError);
+  CHECK_THROWS_AS(softmax_cross_entropy(x, Tensor::zeros({3, 4}),
+                                        {.reduction = {.denominator = Reduction::Denominator::label_weights}}),
+                  ArgumentError);
   CHECK_THROWS_AS(softmax_cross_entropy_grad(Tensor::ones({3}), x, y, Tensor::zeros({3, 2})), ShapeError);
   CHECK_THROWS_AS(softmax_cross_entropy_grad(Tensor::ones({}), x, y, Tensor::zeros({2, 3})), ShapeError);
   CHECK_THROWS_AS(softmax_cross_entropy_grad(Tensor::ones({}), x, y, Tensor::zeros({3, 2}, DType::f64)), DTypeError);
@@ -144,7 +151,9 @@ TEST_CASE("enumerators that are none are errors and not undefined behaviour") {
   const Tensor x = Tensor::zeros({3, 4}), y = Tensor::zeros({3}, DType::i64);
   using Parity = SoftmaxCrossEntropyOptions::Parity;
   CHECK_THROWS_AS(softmax_cross_entropy(x, y, {.reduction = {.kind = static_cast<Kind>(9)}}), ArgumentError);
-  CHECK_THROWS_AS(softmax_cross_entropy(x, y, {.reduction = {.denominator = static_cast<Reduction::Denominator>(9)}}), ArgumentError);
+  CHECK_THROWS_AS(softmax_cross_entropy(x, y, {.reduction = {.denominator = static_cast<Reduction::Denominator>(9)}}),
+                  ArgumentError);
   CHECK_THROWS_AS(softmax_cross_entropy(x, y, {.reduction = {.when_zero = static_cast<WhenZero>(9)}}), ArgumentError);
-  CHECK_THROWS_AS(softmax_cross_entropy(x, y, {.parity = {.out_of_range = static_cast<Parity::OutOfRange>(9)}}), ArgumentError);
+  CHECK_THROWS_AS(softmax_cross_entropy(x, y, {.parity = {.out_of_range = static_cast<Parity::OutOfRange>(9)}}),
+                  ArgumentError);
 }

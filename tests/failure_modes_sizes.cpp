@@ -24,7 +24,8 @@ std::string fault_of(const Tensor& x, const Tensor& y, const SoftmaxCrossEntropy
   const Tensor loss = softmax_cross_entropy(x, y, options);
   const Tensor grad = tape.backward(loss, {.upstream = Tensor::ones(loss.shape(), loss.dtype())})[x];
   const auto both = softmax_cross_entropy_with_grad(x, y, options);
-  for (const auto& [got, numbers] : {std::pair{loss, want.loss}, {grad, want.grad_logits}, {both.loss, want.loss}, {both.grad, want.grad_logits}})
+  for (const auto& [got, numbers] :
+       {std::pair{loss, want.loss}, {grad, want.grad_logits}, {both.loss, want.loss}, {both.grad, want.grad_logits}})
     if (const std::string fault = reference::difference(got, numbers, eps); !fault.empty()) return fault;
   return "";
 }
@@ -74,21 +75,25 @@ TEST_CASE("F74: many classes on an axis that is not the last are right too") {
       CAPTURE(classes);
       CAPTURE(inner);
       const Tensor x = normal_sample({2, classes, inner}, DType::f32, 3);
-      CHECK(fault_of(x, label_sample({2, inner}, classes, DType::i32, 4), {.axis = 1, .target = {.smoothing = 0.1}}) == "");
+      CHECK(fault_of(x, label_sample({2, inner}, classes, DType::i32, 4), {.axis = 1, .target = {.smoothing = 0.1}}) ==
+            "");
     }
 }
 
 TEST_CASE("F75: more rows than a 16-bit count holds are all there, along the batch and along another axis") {
   constexpr int64_t rows = 70'000;
-  CHECK(fault_of(normal_sample({rows, 2}, DType::f32, 5), label_sample({rows}, 2, DType::u8, 6), reduced(Kind::none)) == "");
-  CHECK(fault_of(normal_sample({1, 2, rows}, DType::f32, 7), label_sample({1, rows}, 2, DType::u8, 8), {.axis = 1}) == "");
+  CHECK(fault_of(normal_sample({rows, 2}, DType::f32, 5), label_sample({rows}, 2, DType::u8, 6), reduced(Kind::none)) ==
+        "");
+  CHECK(fault_of(normal_sample({1, 2, rows}, DType::f32, 7), label_sample({1, rows}, 2, DType::u8, 8), {.axis = 1}) ==
+        "");
 }
 
 TEST_CASE("F76: logits that start at any element of their memory give the same bits") {
   for (const DType dtype : {DType::f16, DType::bf16, DType::f32, DType::f64})
     for (const int64_t classes : {3, 33, 1025})
       for (const int64_t offset : {1, 2, 3, 7}) {
-        const Tensor x = cast(normal_sample({4, classes}, DType::f64, 9), dtype), y = label_sample({4}, classes, DType::i64, 10);
+        const Tensor x = cast(normal_sample({4, classes}, DType::f64, 9), dtype),
+                     y = label_sample({4}, classes, DType::i64, 10);
         Tensor memory = Tensor::zeros({4 * classes + offset}, dtype);
         Tensor moved = memory.view({4, classes}, offset);
         moved.copy_from(x);

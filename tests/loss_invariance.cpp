@@ -46,12 +46,19 @@ std::vector<Input> some_inputs() {
     for (const Kind kind : {Kind::none, Kind::sum, Kind::mean})
       for (const int64_t axis : {1, 2}) {
         const Shape shape = axis == 1 ? Shape{3, 67, 401} : Shape{3, 401, 67};
-        const Tensor x = cast(normal_sample(shape, DType::f64, 1), dtype), y = label_sample({3, 401}, 67, DType::i32, 2);
+        const Tensor x = cast(normal_sample(shape, DType::f64, 1), dtype),
+                     y = label_sample({3, 401}, 67, DType::i32, 2);
         const LossInputs weights{.class_weights = cast(positive_sample({67}, DType::f64, 3), dtype)};
-        const SoftmaxCrossEntropyOptions options{.axis = axis, .target = {.ignore = 5, .smoothing = 0.1}, .reduction = {.kind = kind}};
+        const SoftmaxCrossEntropyOptions options{
+            .axis = axis, .target = {.ignore = 5, .smoothing = 0.1}, .reduction = {.kind = kind}};
         list.push_back({x, y, options, weights});
-        list.push_back({x, y, {.axis = axis, .reduction = {.kind = kind}, .output = {.log_probs = true}}, {.element_weights = cast(positive_sample({3, 401}, DType::f64, 4), dtype)}});
-        list.push_back({x, cast(softmax(normal_sample(shape, DType::f32, 5), axis), dtype), {.axis = axis, .reduction = {.kind = kind}}});
+        list.push_back({x,
+                        y,
+                        {.axis = axis, .reduction = {.kind = kind}, .output = {.log_probs = true}},
+                        {.element_weights = cast(positive_sample({3, 401}, DType::f64, 4), dtype)}});
+        list.push_back({x,
+                        cast(softmax(normal_sample(shape, DType::f32, 5), axis), dtype),
+                        {.axis = axis, .reduction = {.kind = kind}}});
       }
   list.push_back({normal_sample({3, 100'003}, DType::f32, 6), labels({0, 100'002, 50'000})});
   list.push_back({normal_sample({50'021, 2}, DType::f32, 7), label_sample({50'021}, 2, DType::u8, 8)});
@@ -116,7 +123,8 @@ TEST_CASE("masked classes get gradient 0 and change nothing for the others") {
       const std::vector<float> values = on_grid(classes, 3);
       std::vector<float> masked;
       for (const float value : values) masked.insert(masked.end(), {value, -HUGE_VALF});
-      const auto with = run(plus(masked, 0, {1, 2 * classes}, dtype), labels({0})), without = run(plus(values, 0, {1, classes}, dtype), labels({0}));
+      const auto with = run(plus(masked, 0, {1, 2 * classes}, dtype), labels({0})),
+                 without = run(plus(values, 0, {1, classes}, dtype), labels({0}));
       CHECK(with.loss[0] == doctest::Approx(without.loss[0]).epsilon(1e-6));
       for (size_t i = 1; i < with.grad.size(); i += 2) CHECK(with.grad[i] == 0);
     }
@@ -135,8 +143,10 @@ TEST_CASE("ignored rows are not read, and their gradient is +0, whatever is aske
           for (size_t i = 0; i < bad.size(); ++i)
             if (row(i) % 2 == 1) bad[i] = poison[i % 3];
           const Tensor y = labels({0, -100, classes - 1, -100, 0, -100});
-          const SoftmaxCrossEntropyOptions options{.axis = axis, .target = {.ignore = -100, .smoothing = 0.1}, .reduction = {.kind = kind}};
-          const auto of_good = run(cast(Tensor::from(good, shape), dtype), y, options), of_bad = run(cast(Tensor::from(bad, shape), dtype), y, options);
+          const SoftmaxCrossEntropyOptions options{
+              .axis = axis, .target = {.ignore = -100, .smoothing = 0.1}, .reduction = {.kind = kind}};
+          const auto of_good = run(cast(Tensor::from(good, shape), dtype), y, options),
+                     of_bad = run(cast(Tensor::from(bad, shape), dtype), y, options);
           CHECK(of_bad.loss == of_good.loss);
           CHECK(of_bad.grad == of_good.grad);
           for (size_t i = 0; i < bad.size(); ++i)
@@ -175,7 +185,8 @@ TEST_CASE("a replayed call gives the bits of the eager one") {
       const auto outputs = softmax_cross_entropy_outputs(x, target, input.options, input.inputs);
       const Tensor upstream = Tensor::full(outputs.loss.shape(), 0.5, outputs.loss.dtype());
       const Gradients gradients = tape.backward(outputs.loss, {.upstream = upstream});
-      return std::array{outputs.loss, outputs.denominator, gradients[x], dense ? gradients[target] : outputs.denominator};
+      return std::array{outputs.loss, outputs.denominator, gradients[x],
+                        dense ? gradients[target] : outputs.denominator};
     });
     const auto bits = [&] {
       std::string all;
@@ -191,8 +202,12 @@ TEST_CASE("a replayed call sees new labels, a new label to ignore and a new norm
   const Mode mode(Replay::on);
   const Tensor x = normal_sample({4, 3}, DType::f32, 5);
   Tensor normalizer = Tensor::scalar(4), ignore = Tensor::full({}, 9, DType::i64);
-  Step step([&](const Tensor& target) { return softmax_cross_entropy(x, target, {}, {.normalizer = normalizer, .ignore = ignore}); });
-  const auto eager = [&](const Tensor& target) { return loss_of(x, target, {}, {.normalizer = normalizer, .ignore = ignore}); };
+  Step step([&](const Tensor& target) {
+    return softmax_cross_entropy(x, target, {}, {.normalizer = normalizer, .ignore = ignore});
+  });
+  const auto eager = [&](const Tensor& target) {
+    return loss_of(x, target, {}, {.normalizer = normalizer, .ignore = ignore});
+  };
   for (int i = 0; i < 4; ++i) CHECK(step(labels({0, 1, 2, 9})).item() == eager(labels({0, 1, 2, 9})));
   normalizer.fill(2);
   ignore.fill(1);

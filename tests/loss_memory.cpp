@@ -35,7 +35,8 @@ struct Inputs {
 Inputs inputs_of(DType dtype, int64_t axis) {
   const Shape shape = axis == 0 ? Shape{classes, rows} : Shape{rows, classes};
   const Tensor x = cast(normal_sample(shape, DType::f32, 1), dtype);
-  return {x, label_sample({rows}, classes, DType::u8, 2), cast(softmax(normal_sample(shape, DType::f32, 3), axis), dtype)};
+  return {x, label_sample({rows}, classes, DType::u8, 2),
+          cast(softmax(normal_sample(shape, DType::f32, 3), axis), dtype)};
 }
 
 }  // namespace
@@ -46,7 +47,8 @@ TEST_CASE("a forward pass stores a pair of numbers per row") {
       const auto [x, y, q] = inputs_of(dtype, axis);
       for (const Tensor& target : {y, q})
         for (const Kind kind : {Kind::none, Kind::sum, Kind::mean}) {
-          const SoftmaxCrossEntropyOptions options{.axis = axis, .target = {.smoothing = 0.1}, .reduction = {.kind = kind}};
+          const SoftmaxCrossEntropyOptions options{
+              .axis = axis, .target = {.smoothing = 0.1}, .reduction = {.kind = kind}};
           const size_t loss = kind == Kind::none ? rows * (dtype == DType::f64 ? 8 : 4) : 0;
           CHECK(peak_of([&] { softmax_cross_entropy(x, target, options); }) <= loss + per_row(dtype) + constant);
         }

@@ -1,5 +1,6 @@
-// Ten thousand random calls of softmax_cross_entropy, all options mixed, against the reference: loss, log-probabilities,
-// denominator and every gradient, in every type, within 3 eps of the arithmetic and one rounding on the store.
+// Ten thousand random calls of softmax_cross_entropy, all options mixed, against the reference: loss,
+// log-probabilities, denominator and every gradient, in every type, within 3 eps of the arithmetic and one rounding on
+// the store.
 #include <map>
 
 #include <doctest/doctest.h>
@@ -53,7 +54,8 @@ Shape random_shape(Chance& c, int& axis) {
   for (int64_t& extent : extents) extent = c.one_in(40) ? 0 : c.from(1, 5);
   axis = static_cast<int>(c.below(extents.size()));
   const bool many = c.one_in(100);
-  extents[static_cast<size_t>(axis)] = many ? c.any<int64_t>({1000, 1023, 1025, 2049}) : c.any<int64_t>({1, 2, 3, 5, 10, 31, 32, 33, 65});
+  extents[static_cast<size_t>(axis)] =
+      many ? c.any<int64_t>({1000, 1023, 1025, 2049}) : c.any<int64_t>({1, 2, 3, 5, 10, 31, 32, 33, 65});
   return shape_of(extents);
 }
 
@@ -61,7 +63,9 @@ Tensor random_weights(Chance& c, const Shape& shape, DType logits, bool whole) {
   std::vector<double> values(static_cast<size_t>(shape.elements()));
   const bool zeros = c.one_in(2), signs = c.one_in(6), nothing = c.one_in(12);
   for (double& value : values)
-    value = nothing || (zeros && c.one_in(3)) ? 0 : (whole ? 0.25 * static_cast<double>(c.from(1, 8)) : 0.1 + c.uniform()) * (signs && c.one_in(2) ? -1 : 1);
+    value = nothing || (zeros && c.one_in(3)) ? 0
+                                              : (whole ? 0.25 * static_cast<double>(c.from(1, 8)) : 0.1 + c.uniform()) *
+                                                    (signs && c.one_in(2) ? -1 : 1);
   return tensor_of(values, shape, c.one_in(2) ? logits : DType::f32);
 }
 
@@ -80,9 +84,11 @@ void make_labels(Chance& c, Trial& t, const Shape& rows, int64_t classes, Covera
   std::vector<int64_t> labels(static_cast<size_t>(rows.elements()));
   for (size_t r = 0; r < labels.size(); ++r) labels[r] = r == 0 ? top : r < 3 ? 0 : c.from(0, top);
   if (c.one_in(6)) {
-    t.options.parity.out_of_range = c.any<Parity::OutOfRange>({Parity::OutOfRange::clip, Parity::OutOfRange::no_target});
+    t.options.parity.out_of_range =
+        c.any<Parity::OutOfRange>({Parity::OutOfRange::clip, Parity::OutOfRange::no_target});
     for (int64_t& label : labels)
-      if (c.one_in(4)) label = dtype == DType::u8 ? 255 : c.any<int64_t>({-1, classes, classes + 7, INT32_MAX, INT32_MIN});
+      if (c.one_in(4))
+        label = dtype == DType::u8 ? 255 : c.any<int64_t>({-1, classes, classes + 7, INT32_MAX, INT32_MIN});
     ++seen["out of range"];
   }
   if (c.one_in(2)) {
@@ -135,7 +141,8 @@ void make_distribution(Chance& c, Trial& t, const Shape& shape, int axis, Covera
     const int64_t label = c.from(0, classes - 1);
     const bool one_hot = c.one_in(4), nothing = c.one_in(10);
     double total = 0;
-    for (int64_t k = 0; k < classes; ++k) total += values[at(k)] = nothing ? 0 : one_hot ? k == label : c.one_in(4) ? 0 : c.uniform();
+    for (int64_t k = 0; k < classes; ++k)
+      total += values[at(k)] = nothing ? 0 : one_hot ? k == label : c.one_in(4) ? 0 : c.uniform();
     for (int64_t k = 0; k < classes && normalised && total > 0; ++k) values[at(k)] /= total;
     ++seen[nothing ? "rows of zeros" : one_hot ? "one-hot rows" : "distributions"];
   }
@@ -144,9 +151,10 @@ void make_distribution(Chance& c, Trial& t, const Shape& shape, int axis, Covera
 
 Reduction random_reduction(Chance& c, const Trial& t, int axis) {
   const auto denominator = static_cast<Denominator>(c.below(6));
-  Reduction reduction{.kind = static_cast<Kind>(c.below(4)),
-                      .denominator = t.dense && denominator == Denominator::label_weights ? Denominator::weight_sum : denominator,
-                      .when_zero = static_cast<WhenZero>(c.below(5))};
+  Reduction reduction{
+      .kind = static_cast<Kind>(c.below(4)),
+      .denominator = t.dense && denominator == Denominator::label_weights ? Denominator::weight_sum : denominator,
+      .when_zero = static_cast<WhenZero>(c.below(5))};
   if (t.logits.rank() < 2 && reduction.kind == Kind::sample_mean) reduction.kind = Kind::mean;
   while (reduction.kind == Kind::sample_mean && (reduction.batch_axis == axis || c.one_in(2)))
     reduction.batch_axis = static_cast<int>(c.below(static_cast<uint64_t>(t.logits.rank())));
@@ -209,18 +217,18 @@ Trial random_trial(Chance& c, Coverage& seen) {
     ++seen["denominator " + std::to_string(static_cast<int>(o.reduction.denominator))];
     ++seen["when zero " + std::to_string(static_cast<int>(o.reduction.when_zero))];
   }
-  for (const auto& [what, given] : std::initializer_list<std::pair<const char*, bool>>{
-           {"class weights", static_cast<bool>(in.class_weights)},
-           {"element weights", static_cast<bool>(in.element_weights)},
-           {"normalizer", static_cast<bool>(in.normalizer)},
-           {"ignore tensor", static_cast<bool>(in.ignore)},
-           {"addend", static_cast<bool>(in.grad_addend)},
-           {"log-probabilities in", o.input == Input::log_probs},
-           {"log-probabilities out", o.output.log_probs},
-           {"masked classes", t.masked},
-           {"no rows", rows.elements() == 0},
-           {"one class", classes == 1},
-           {"classes not last", axis + 1 < shape.rank()}})
+  for (const auto& [what, given] :
+       std::initializer_list<std::pair<const char*, bool>>{{"class weights", static_cast<bool>(in.class_weights)},
+                                                           {"element weights", static_cast<bool>(in.element_weights)},
+                                                           {"normalizer", static_cast<bool>(in.normalizer)},
+                                                           {"ignore tensor", static_cast<bool>(in.ignore)},
+                                                           {"addend", static_cast<bool>(in.grad_addend)},
+                                                           {"log-probabilities in", o.input == Input::log_probs},
+                                                           {"log-probabilities out", o.output.log_probs},
+                                                           {"masked classes", t.masked},
+                                                           {"no rows", rows.elements() == 0},
+                                                           {"one class", classes == 1},
+                                                           {"classes not last", axis + 1 < shape.rank()}})
     seen[what] += given;
   return t;
 }
@@ -237,10 +245,11 @@ std::string named(const char* what, const std::string& fault) { return fault.emp
 // The losses by the reference of upstream 1, without gradients: is a mean over nothing an error?
 bool must_throw(const Trial& t, const reference::Loss& want) {
   return t.options.reduction.kind == Kind::mean && t.options.reduction.when_zero == WhenZero::error_if_not_positive &&
-      want.denominator.value <= 0;
+         want.denominator.value <= 0;
 }
 
-std::string check_gradient(const char* what, const Tensor& got, const Tensor& of, const reference::Numbers& want, double eps) {
+std::string check_gradient(const char* what, const Tensor& got, const Tensor& of, const reference::Numbers& want,
+                           double eps) {
   if (got.shape() != of.shape() || got.dtype() != of.dtype()) return std::string(what) + " has another shape or dtype";
   return named(what, reference::difference(got, want, eps));
 }
@@ -273,7 +282,8 @@ std::string check_tape(const Trial& t, Chance& c, Coverage& seen) {
     loss = softmax_cross_entropy(logits, target, options, inputs);
   }
   const bool ones = c.one_in(2);
-  std::vector<double> upstream = ones ? std::vector<double>(static_cast<size_t>(loss.elements()), 1) : random_upstream(c, loss.elements());
+  std::vector<double> upstream =
+      ones ? std::vector<double>(static_cast<size_t>(loss.elements()), 1) : random_upstream(c, loss.elements());
   std::vector<double> upstream_log_probs;
   Gradients gradients;
   if (ones && c.one_in(2)) {
@@ -329,7 +339,8 @@ std::string check_functions(const Trial& t, Chance& c, Coverage& seen) {
   Tensor given = c.one_in(2) ? logits.clone() : logits;
   const std::string before = bytes_of(logits);
   want = reference::loss(logits, target, options, inputs);
-  const LossAndGrad both = softmax_cross_entropy_with_grad(c.one_in(2) ? std::move(given) : Tensor(given), target, options, inputs);
+  const LossAndGrad both =
+      softmax_cross_entropy_with_grad(c.one_in(2) ? std::move(given) : Tensor(given), target, options, inputs);
   ++seen["with_grad"];
   fault = named("with_grad: loss", reference::difference(both.loss, want.loss, eps));
   if (fault.empty()) fault = named("with_grad: grad", reference::difference(both.grad, want.grad_logits, eps));

@@ -72,7 +72,9 @@ inline Loss loss(const Tensor& logits, const Tensor& target, const SoftmaxCrossE
   const int axis = logits.shape().resolve(o.axis);
   const int64_t classes = logits.shape()[axis], inner = logits.shape().product(axis + 1, logits.rank());
   const int64_t rows = logits.elements() / std::max<int64_t>(classes, 1);
-  const auto at = [&](int64_t r, int64_t c) { return static_cast<size_t>((r / inner * classes + c) * inner + r % inner); };
+  const auto at = [&](int64_t r, int64_t c) {
+    return static_cast<size_t>((r / inner * classes + c) * inner + r % inner);
+  };
   const auto row = [](int64_t r) { return static_cast<size_t>(r); };
 
   const Numbers x = numbers(logits), w = numbers(in.class_weights), e = numbers(in.element_weights);
@@ -242,7 +244,7 @@ inline std::string difference(const Tensor& got, const Numbers& want, double eps
       if (std::isnan(exact) ? std::isnan(value) : value >= rounded(exact - error) && value <= rounded(exact + error))
         continue;
       return "element " + std::to_string(i) + " is " + std::to_string(value) + " instead of " + std::to_string(exact) +
-          " with an error of " + std::to_string(error / eps) + " eps";
+             " with an error of " + std::to_string(error / eps) + " eps";
     }
     return "";
   });
