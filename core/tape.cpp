@@ -230,7 +230,7 @@ void Tape::backward(const Tensor& root, Gradients& into, const BackwardOptions& 
   add_gradient(slots_[static_cast<size_t>(slot_of(root))],
                options.upstream ? options.upstream : Tensor::ones(root.shape(), root.dtype(), root.device()));
   for (size_t i = nodes_.size(); i-- > 0;) {
-    run(nodes_[i], seed);
+    run(nodes_[i], seed, options.retain);
     for (const Kept& out : nodes_[i].out) {  // all that read it come later and are done
       if (out.slot < 0) continue;
       Slot& slot = slots_[static_cast<size_t>(out.slot)];
@@ -244,7 +244,7 @@ void Tape::backward(const Tensor& root, Gradients& into, const BackwardOptions& 
 bool Tape::owned(const Slot& slot) { return slot.in_place || slot.gradient.storage().use_count() == 1; }
 
 // seed: the slot of a root whose upstream is the implied 1; -1 if there is none.
-void Tape::run(const Node& node, int seed) {
+void Tape::run(const Node& node, int seed, bool retain) {
   InlineVector<Slice, most_operands> in, out, grad_in, grad_out;
   const Tensor none;
   bool arrived = false;
@@ -265,12 +265,12 @@ void Tape::run(const Node& node, int seed) {
     return;
   }
 
-  if (op.ready_grad >= 0 && node.out[0].slot == seed) {
-    const Kept& ready = node.out[static_cast<size_t>(op.ready_grad)];
-    if (ready.tensor && ready.tensor.elements() > 0) {
-      add_gradient(slots_[static_cast<size_t>(node.in[0].slot)], ready.tensor);
-      return;
-    }
+  Tensor ready;  // what forward wrote: handed on, or the place where backward writes what it should have been
+  if (op.ready_grad >= 0 && node.out[static_cast<size_t>(op.ready_grad)].tensor.elements() > 0)
+    ready = node.out[static_cast<size_t>(op.ready_grad)].tensor;
+  if (ready && node.out[0].slot == seed) {
+    add_gradient(slots_[static_cast<size_t>(node.in[0].slot)], std::move(ready));
+    return;
   }
 
   Tensors fresh;  // where an input's gradient goes; empty: none, or straight into the slot
@@ -293,7 +293,7 @@ void Tape::run(const Node& node, int seed) {
         target.data = slot.gradient.raw();
         note_use(slot.gradient);
       } else {
-        fresh[i] = Tensor::empty(target.shape, target.dtype, device);
+        fresh[i] = i == 0 && ready && !retain ? std::move(ready) : Tensor::empty(target.shape, target.dtype, device);
         target.data = fresh[i].raw();
       }
     }

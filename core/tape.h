@@ -113,7 +113,7 @@ class Tape {
   bool wants(const Tensor& x) const { return x && (x.requires_grad() || slot_of(x) >= 0); }
   int add_slot(const Tensor& x, bool wanted);
   void check(const Tensor& root, const Gradients& into, const BackwardOptions& options) const;
-  void run(const Node& node, int seed);
+  void run(const Node& node, int seed, bool retain);
   void add_gradient(Slot& slot, Tensor gradient);
   void collect(Gradients& into, bool retain);
   static bool owned(const Slot& slot);

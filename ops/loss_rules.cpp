@@ -32,29 +32,34 @@ void check_options(const char* op, const Options& options, const Shape& shape) {
   require<ArgumentError>(options.parity.smoothing_classes >= 0, "{}: smoothing over {} classes", op,
                          options.parity.smoothing_classes);
   require<ArgumentError>(std::isfinite(options.scale), "{}: scale {} is not finite", op, options.scale);
-  require<ArgumentError>(kind >= Kind::none && kind <= Kind::sample_mean, "{}: unknown reduction {}", op,
-                         static_cast<int>(kind));
+  const auto known = [&](const char* what, auto value, auto last) {  // what was cast from a number may be anything
+    require<ArgumentError>(static_cast<int>(value) >= 0 && value <= last, "{}: unknown {} {}", op, what,
+                           static_cast<int>(value));
+  };
+  known("reduction", kind, Kind::sample_mean);
+  known("denominator", denominator, Reduction::Denominator::target_mass);
+  known("rule for a denominator of 0", when_zero, Reduction::WhenZero::error_if_not_positive);
+  known("kind of input", options.input, Options::Input::log_probs);
+  known("rule for labels out of range", options.parity.out_of_range, Options::Parity::OutOfRange::no_target);
+  known("gradient of a distribution", options.parity.dense_grad, Options::Parity::DenseGrad::prob_minus_target);
   require<ArgumentError>(kind != Kind::sample_mean || batch_axis != options.axis,
                          "{}: axis {} of shape {} is that of the classes and cannot be the batch's", op, batch_axis,
                          shape);
 }
 
 // Checks the target against the logits' shape, and the weights against both. Returns the shape of the rows.
-Shape check_target(const char* op, std::span<const Spec> in, const Shape& shape, DType logits, const Options& options) {
+Shape check_target(const char* op, std::span<const Spec> in, const Shape& shape, const Options& options) {
   const Spec &target = in[loss_in::target], &classes = in[loss_in::class_weights];
   const Spec &elements = in[loss_in::element_weights], &ignore = in[loss_in::ignore];
   const auto axis = static_cast<int>(options.axis);
   const Shape rows = without_axis(shape, axis);
   require<ShapeError>(shape[axis] > 0, "{}: logits {} have no class", op, shape);
-  const auto weighs = [&](DType dtype) { return dtype == logits || dtype == wide(logits); };
   if (is_floating(target.dtype)) {
     require<ShapeError>(
         target.shape == shape,
         "{}: a target of {} is a distribution and needs the logits' shape {}, not {}; indices are u8, i32 "
         "or i64",
         op, target.dtype, shape, target.shape);
-    require<DTypeError>(weighs(target.dtype), "{}: the distribution is {} and logits are {}; cast one", op,
-                        target.dtype, logits);
     require<ArgumentError>(!options.target.ignore && !ignore,
                            "{}: a distribution has no label to ignore; give the row "
                            "an element weight of 0",
@@ -77,8 +82,7 @@ Shape check_target(const char* op, std::span<const Spec> in, const Shape& shape,
   require<ShapeError>(!elements || elements.shape == rows, "{}: element weights {} must be {}, one per row", op,
                       elements.shape, rows);
   for (const Spec* weights : {&classes, &elements})
-    require<DTypeError>(!*weights || weighs(weights->dtype), "{}: weights are {} and logits {}; cast one", op,
-                        weights->dtype, logits);
+    require<DTypeError>(!*weights || is_floating(weights->dtype), "{}: weights are {}; cast them", op, weights->dtype);
   require<DTypeError>(!ignore || ignore.dtype == DType::i64, "{}: the label to ignore is {}, not i64", op,
                       ignore.dtype);
   require<ShapeError>(!ignore || (ignore.shape.rank() <= 1 && ignore.shape.elements() == 1),
@@ -91,7 +95,7 @@ Shape check_all(const char* op, std::span<const Spec> in, const Options& options
   require<DTypeError>(is_floating(logits.dtype), "{}: logits are {}, not floating (the arguments are logits, target)",
                       op, logits.dtype);
   check_options(op, options, logits.shape);
-  const Shape rows = check_target(op, in, logits.shape, logits.dtype, options);
+  const Shape rows = check_target(op, in, logits.shape, options);
   require<DTypeError>(!normalizer || is_computable(normalizer.dtype), "{}: the normalizer is {}; use f32 or f64", op,
                       normalizer.dtype);
   require<ShapeError>(!normalizer || normalizer.shape == Shape{}, "{}: the normalizer has shape {}; it is one number",
@@ -153,8 +157,7 @@ Specs loss_denominator_rule(std::span<const Spec> in, const Attrs& attrs) {
       "{}: target {} for classes on axis {}", op, target.shape, axis);
   const Shape shape = dense ? target.shape : logits_shape(target.shape, axis, classes);
   check_options(op, options, shape);
-  const Spec& weights = in[loss_in::class_weights] ? in[loss_in::class_weights] : in[loss_in::element_weights];
-  check_target(op, in, shape, dense ? target.dtype : weights ? weights.dtype : DType::f32, options);
+  check_target(op, in, shape, options);
   return {{{}, DType::f64}};
 }
 

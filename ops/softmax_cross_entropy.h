@@ -94,13 +94,13 @@ struct SoftmaxCrossEntropyOptions {
   friend constexpr bool operator==(const SoftmaxCrossEntropyOptions&, const SoftmaxCrossEntropyOptions&) = default;
 };
 
-// The tensors that may come with logits and target; an empty handle leaves one out.
+// The tensors that may come with logits and target, of any floating dtype unless said; an empty handle leaves one out.
 struct LossInputs {
-  Tensor class_weights = {};    // [classes], of the logits' dtype or f32: a row counts as much as its label's weight
-  Tensor element_weights = {};  // one per row, of the logits' dtype or f32; differentiable
+  Tensor class_weights = {};    // [classes]: a row counts as much as its label's weight
+  Tensor element_weights = {};  // one per row; differentiable
   Tensor normalizer = {};       // [] of f32 or f64: what a mean divides by instead of its own denominator
   Tensor ignore = {};           // [] or [1] of i64: the label to ignore, read on the device; overrides options
-  Tensor grad_addend = {};  // of the logits' shape, any floating dtype: added to their gradient before it is rounded
+  Tensor grad_addend = {};      // of the logits' shape: added to their gradient before it is rounded
 };
 
 // Computes -log softmax(logits)[label] for every row and reduces it, forward and backward fused.
@@ -111,7 +111,7 @@ struct LossInputs {
 //   Tensor rows = softmax_cross_entropy(logits, labels, {.reduction = {.kind = Reduction::Kind::none}});
 //
 // Logits are f32, f64, f16 or bf16. The target is one index per row, u8, i32 or i64 with the logits' shape without the
-// class axis, or a distribution of the logits' shape and dtype (or f32), which is differentiable. Arithmetic is in f32
+// class axis, or a distribution, floating and of the logits' shape, which is differentiable. Arithmetic is in f32
 // (f64 for f64) and rounded once; of the logits' size nothing is kept but the logits: per row a pair (m, log s), m the
 // largest logit and s the sum of exp(x - m). Throws ShapeError, DTypeError, ArgumentError, and LabelError naming row,
 // label and number of classes, before anything is written. A batch of no rows is legal: sum 0, mean as when_zero says.
@@ -122,7 +122,7 @@ Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& target, const S
 struct SoftmaxCrossEntropyOutputs {
   Tensor loss;
   Tensor log_probs;    // of the logits' shape; an empty handle unless options.output.log_probs
-  Tensor denominator;  // f64 []: what a mean divided by; 1 for the other reductions
+  Tensor denominator;  // f64 []: what a mean divided by, the number of rows for sample_mean; else 1
   Tensor statistics;   // [rows, 2]: (m, log s), 0 for ignored rows; f32, or f64 for logits of f64
 };
 

@@ -161,7 +161,7 @@ void forward(const char* op, const Call& call) {
         loss.grad_logits(counted, r, s, weight / division.by, Numbers{}, grad.as<G>());
       });
     }
-    return divides_rows && !row.ignored ? value / division.by : value;
+    return divides_rows && !row.skipped ? value / division.by : value;
   };
 
   double total = 0;
@@ -209,7 +209,8 @@ void backward(const Call& call, const LossGrad& grad) {
   const auto* statistics = grad.statistics.template as<typename LossRows<T>::W>();
   const auto denominator = options.reduction.denominator;
   // A mean's own denominator has a gradient as well: -total / denominator^2.
-  const bool own = kind == Kind::mean && !call.in[loss_in::normalizer] && !division.zero_grad && grad_loss;
+  const bool divided = division.by == grad.denominator;  // not where a denominator of 0 is left out
+  const bool own = kind == Kind::mean && divided && !call.in[loss_in::normalizer] && !division.zero_grad && grad_loss;
   const double of_denominator = own ? grad_loss[0] * grad.total / (division.by * division.by) : 0;
 
   rows.each([&](int64_t r) {
