@@ -4,6 +4,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -133,6 +134,22 @@ TEST_CASE("ignore_index may be any number, as an attribute or as a tensor of sha
       const Tensor tensor = Tensor::from<int64_t>({ignore}, shape);
       CHECK(ort::softmax_cross_entropy_loss_internal(scores, labels, {}, tensor).output.item() == attribute.item());
     }
+  }
+}
+
+TEST_CASE("a Step replays the loss and its gradient, and reads the ignore_index of each call") {
+  const Tensor scores = kdim_scores(), labels = Tensor::from<int64_t>({2, 0, 1, 1}, {2, 2});
+  Step step([&](const Tensor& x, const Tensor& ignore) {
+    Tape tape;
+    tape.watch(x);
+    const Tensor output = ort::softmax_cross_entropy_loss_internal(x, labels, {}, ignore, "sum").output;
+    return std::pair(output, tape.backward(output)[x]);
+  });
+  for (const int64_t ignore : {2, 1, -100, 0, 1}) {
+    const auto [output, grad] = step(scores, Tensor::from<int64_t>({ignore}, {}));
+    const Reference expected = reference(scores, labels, {}, ignore);
+    check_close(output, {expected.total});
+    check_close(grad, expected.gradients);
   }
 }
 
