@@ -109,8 +109,7 @@ Results total_loss(const Case& wanted) {
       for (size_t k = 0; k < found.size(); ++k) outputs["get_losses_" + std::to_string(k)] = found[k];
       outputs["count"] = Tensor::scalar(static_cast<double>(found.size()), DType::i64);
     }
-    if (wanted.outputs.contains("total_loss") || wanted.cause)
-      outputs["total_loss"] = losses::get_total_loss(args.flag("add_regularization_losses", true));
+    outputs["total_loss"] = losses::get_total_loss(args.flag("add_regularization_losses", true));
     return outputs;
   });
 }
