@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include <xent/core/op.h>
@@ -80,6 +81,8 @@ struct Division {
       case WhenZero::ieee:
       case WhenZero::error_if_not_positive: break;
     }
+    if (division.zero_loss && options.parity.multiply_zeros)  // the gradient is 0 times that of the rows, be it NaN
+      division = {.by = std::numeric_limits<double>::infinity(), .zero_loss = true};
     division.zero_grad = division.zero_grad || (options.parity.zero_grad_when_zero && denominator == 0);
     return division;
   }
