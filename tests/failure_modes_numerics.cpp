@@ -16,7 +16,7 @@ namespace presets = compat::presets;
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || !defined(NDEBUG)
+#if defined(__SANITIZE_ADDRESS__)
 constexpr int64_t share = 16;  // of the sizes in what follows
 #else
 constexpr int64_t share = 1;

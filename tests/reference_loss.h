@@ -128,7 +128,11 @@ inline Loss loss(const Tensor& logits, const Tensor& target, const SoftmaxCrossE
   for (int64_t r = 0; r < rows; ++r) {
     if (ignored[row(r)]) continue;
     Sum total;
-    for (int64_t c = 0; c < classes; ++c) total.add(times(q[at(r, c)], weight(c) * out.log_probs[at(r, c)]));
+    for (int64_t c = 0; c < classes; ++c) {
+      // A class that a label does not name is not looked at, also where zeros are multiplied.
+      if (!dense && q[at(r, c)].value == 0) continue;
+      total.add(times(q[at(r, c)], weight(c) * out.log_probs[at(r, c)]));
+    }
     plain[row(r)] = spoilt[row(r)] ? Number(NAN) : Number(-o.scale) * total;
     each[row(r)] = times(element(r), plain[row(r)]);
   }
@@ -147,16 +151,22 @@ inline Loss loss(const Tensor& logits, const Tensor& target, const SoftmaxCrossE
   };
   const auto contribution = [&](int64_t r) -> Number {
     if (kind == Denominator::rows) return 1;
-    if (ignored[row(r)]) return 0;
+    if (ignored[row(r)] || spoilt[row(r)]) return 0;
     if (kind == Denominator::label_weights) return sum_wq(r, q0);
     if (kind == Denominator::element_weights) return element(r);
     if (kind == Denominator::nonzero_weights) return element(r).value != 0 ? 1 : 0;
     return kind == Denominator::target_mass ? mass(r) : element(r) * sum_wq(r, q);
   };
-  const bool mean = o.reduction.kind == Kind::mean, own = mean && !in.normalizer;
+  const bool own = o.reduction.kind == Kind::mean && !in.normalizer;
+  const bool sample_mean = o.reduction.kind == Kind::sample_mean, mean = sample_mean || o.reduction.kind == Kind::mean;
+  const int batch_axis = sample_mean ? logits.shape().resolve(o.reduction.batch_axis) : 0;
+  const int64_t samples = sample_mean ? logits.shape()[batch_axis] : 1;
   Sum parts;
   for (int64_t r = 0; r < rows; ++r) parts.add(contribution(r));
-  if (mean) out.denominator = own ? Number(parts) : Number(in.normalizer.item());
+  if (mean) out.denominator = own ? Number(parts) : in.normalizer ? Number(in.normalizer.item()) : Number(1);
+  for (int a = 0; a < logits.rank() && sample_mean; ++a)
+    if (a != axis && a != batch_axis)
+      out.denominator = out.denominator * Number(static_cast<double>(logits.shape()[a]));
 
   // The reduction.
   Number divisor = out.denominator;
@@ -166,22 +176,18 @@ inline Loss loss(const Tensor& logits, const Tensor& target, const SoftmaxCrossE
   const bool undivided = zero && when == WhenZero::undivided;
   if (undivided) divisor = 1;
   out.divides_by_zero = zero && when == WhenZero::ieee;
-  const bool sample_mean = o.reduction.kind == Kind::sample_mean;
-  const int batch_axis = sample_mean ? logits.shape().resolve(o.reduction.batch_axis) : 0;
-  const int64_t samples = sample_mean ? logits.shape()[batch_axis] : 1;
   const auto place = [&](int64_t r) {  // of a row in the result
     if (o.reduction.kind == Kind::none) return row(r);
     const auto stride = static_cast<size_t>(sample_mean ? logits.shape().product(batch_axis + 1, logits.rank()) : 1);
     return at(r, 0) / stride % static_cast<size_t>(samples);
   };
-  if (sample_mean) divisor = Number(static_cast<double>(rows) / static_cast<double>(samples));
   std::vector<Sum> totals(o.reduction.kind == Kind::none ? row(rows) : row(samples));
   for (int64_t r = 0; r < rows; ++r) {
     const bool by_row = o.parity.divide_rows && mean && !ignored[row(r)];
     totals[place(r)].add(by_row ? each[row(r)] / divisor : each[row(r)]);
   }
   for (const Sum& total : totals) {
-    const bool divide = sample_mean || (mean && !o.parity.divide_rows);
+    const bool divide = mean && !o.parity.divide_rows;
     out.loss.push_back(nothing ? Number(0) : divide ? Number(total) / divisor : Number(total));
   }
 
@@ -193,9 +199,9 @@ inline Loss loss(const Tensor& logits, const Tensor& target, const SoftmaxCrossE
   out.grad_element_weights.resize(row(rows));
   for (int64_t r = 0; r < rows; ++r) {
     const bool unread = element(r).value == 0 && !o.parity.multiply_zeros;
-    if (ignored[row(r)] || unread || no_gradient) continue;
+    if (ignored[row(r)] || no_gradient) continue;
     const Number g = upstream.empty() ? Number(1) : Number(upstream[place(r)]);
-    const Number step = mean || sample_mean ? g / divisor : g;
+    const Number step = mean ? g / divisor : g;
     const Number factor = element(r) * step * Number(o.scale);
     const Number total = sum_wq(r, q), slope = follow ? Number(0) - step * out.loss[0] : Number(0);
     const bool assume_one = o.parity.dense_grad == SoftmaxCrossEntropyOptions::Parity::DenseGrad::prob_minus_target;
@@ -204,7 +210,7 @@ inline Loss loss(const Tensor& logits, const Tensor& target, const SoftmaxCrossE
       Number d = total * p[i] - weight(c) * q[i];
       if (dense && assume_one) d = p[i] - q[i];
       if (o.input == SoftmaxCrossEntropyOptions::Input::log_probs) d = Number(0) - weight(c) * q[i];
-      out.grad_logits[i] = spoilt[row(r)] ? Number(NAN) : factor * d;
+      out.grad_logits[i] = spoilt[row(r)] ? Number(NAN) : unread ? Number(0) : factor * d;
       const Number keep(1 - smoothing);
       out.grad_target[i] = times(keep, Number(0) - times(factor, weight(c) * out.log_probs[i]));
       if (kind == Denominator::target_mass) out.grad_target[i] = out.grad_target[i] + slope;
