@@ -202,6 +202,16 @@ TEST_CASE("F83: log-probabilities are an input of their own, of which no softmax
   CHECK(near(grad, {0, 0, third, 0, third, 0, 0, 0, 0, third, 0, 0}, 1e-7));
 }
 
+TEST_CASE("F83: probabilities that are passed as logits are told when validated") {
+  const auto warned = [](const Tensor& x, bool validate) {
+    const std::string text = warnings_of([&] { softmax_cross_entropy(x, y, {.validate = validate}); });
+    return text.find("softmax") != std::string::npos;
+  };
+  CHECK(warned(softmax(logits(14)), true));
+  CHECK_FALSE(warned(softmax(logits(14)), false));
+  CHECK_FALSE(warned(logits(14), true));
+}
+
 TEST_CASE("F84: nothing of the logits' size is stored but the gradient") {
   // tests/loss_memory.cpp asks this of every way to call.
   constexpr int64_t rows = 4096, classes = 256;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <xent/core/tape.h>
+#include <xent/core/warning.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
 
@@ -75,4 +76,14 @@ std::string error_of(const F& call) {
     return error.what();
   }
   return "no error";
+}
+
+// The warnings that a call gives, one after another.
+template <class F>
+std::string warnings_of(const F& call) {
+  std::string all;
+  const xent::WarningHandler before = xent::set_warning_handler([&](std::string_view text) { all += text; });
+  call();
+  xent::set_warning_handler(before);
+  return all;
 }
