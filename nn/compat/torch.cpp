@@ -153,7 +153,6 @@ Tensor with_indices(const Tensor& input, const Tensor& target, const Tensor& wei
   options.target = {.ignore = ignore_index, .smoothing = smoothing};
   options.reduction.kind = kind;
   options.output.dtype = input.dtype();
-  options.parity.multiply_zeros = true;
   const LossInputs inputs{.class_weights = weight ? reshape(weight, {weight.elements()}) : weight};
   return smoothing > 0 ? with_smoothing(input, target, options, inputs)
                        : softmax_cross_entropy(input, target, options, inputs);
