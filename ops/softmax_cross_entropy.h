@@ -73,7 +73,7 @@ struct SoftmaxCrossEntropyOptions {
 
     OutOfRange out_of_range = OutOfRange::error;
     DenseGrad dense_grad = DenseGrad::exact;
-    bool multiply_zeros = false;  // a weight or probability of 0 times an infinite loss is NaN, not 0
+    bool multiply_zeros = false;  // an element weight or probability of 0 times an infinite loss is NaN
     bool divide_rows = false;     // by the denominator row by row, so that a mean of ignored rows only is 0, not 0/0
     bool zero_grad_when_zero = false;  // the gradient is 0 where the denominator is, whatever the loss is
     bool any_smoothing = false;        // do not ask for [0, 1]
