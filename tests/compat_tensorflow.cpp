@@ -166,21 +166,30 @@ TEST_CASE("a weight of 0 does not mask a loss that is infinite, unless the denom
 }
 
 TEST_CASE("a mean over nothing has a gradient of 0 times the row's, which is NaN where the row is") {
-  for (const DType dtype : {DType::f32, DType::f64, DType::f16}) {
-    const Tensor x = cast(Tensor::from({0, INFINITY, 1, 0, -1, 3}, {2, 3}), dtype);
-    const Tensor weights = Tensor::zeros({2}), index = labels.slice(0, 2);
-    Tape tape;
-    tape.watch(x);
-    tape.watch(weights);
-    const Tensor loss = losses::sparse_softmax_cross_entropy(index, x, weights);
-    CHECK(loss.item() == 0);
-    const Gradients gradients = tape.backward(loss);
-    const std::vector<float> dx = cast(gradients[x], DType::f32).to_vector<float>();
-    CHECK(std::isnan(dx[0]));
-    CHECK(dx[3] == 0);
-    CHECK(std::isnan(gradients[weights].to_vector<float>()[0]));
-    CHECK(gradients[weights].to_vector<float>()[1] == 0);
-  }
+  for (const DType dtype : {DType::f32, DType::f64, DType::f16})
+    for (const std::string_view reduction : {losses::Reduction::MEAN, losses::Reduction::SUM_BY_NONZERO_WEIGHTS}) {
+      const Tensor x = cast(Tensor::from({0, INFINITY, 1, 0, -1, 3}, {2, 3}), dtype);
+      const Tensor weights = Tensor::zeros({2}), index = labels.slice(0, 2);
+      Tape tape;
+      tape.watch(x);
+      tape.watch(weights);
+      const Tensor loss = losses::sparse_softmax_cross_entropy(index, x, weights, {}, {}, reduction);
+      CHECK(loss.item() == 0);
+      const Gradients gradients = tape.backward(loss);
+      const std::vector<float> dx = cast(gradients[x], DType::f32).to_vector<float>();
+      CHECK(std::isnan(dx[0]));
+      CHECK(dx[3] == 0);
+      CHECK(std::isnan(gradients[weights].to_vector<float>()[0]));
+      CHECK(gradients[weights].to_vector<float>()[1] == 0);
+    }
+  // A negative sum of weights is divided by before it is guarded.
+  const Tensor row = Tensor::from({0, INFINITY, 1, 0, -1, 3}, {2, 3}), negative = Tensor::from({-2, 1}, {2});
+  Tape tape;
+  tape.watch(negative);
+  const Tensor index = labels.slice(0, 2);
+  const Tensor loss = losses::sparse_softmax_cross_entropy(index, row, negative, {}, {}, losses::Reduction::MEAN);
+  CHECK(loss.item() == 0);
+  CHECK(std::isnan(tape.backward(loss)[negative].to_vector<float>()[1]));
 }
 
 TEST_CASE("no rows: 0, or no losses; no classes: refused") {

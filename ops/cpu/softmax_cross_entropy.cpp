@@ -209,7 +209,7 @@ void backward(const Call& call, const LossGrad& grad) {
   const auto* statistics = grad.statistics.template as<typename LossRows<T>::W>();
   const auto denominator = options.reduction.denominator;
   // A mean's own denominator has a gradient as well: -total / denominator^2.
-  const bool divided = division.by == grad.denominator;  // not where a denominator of 0 is left out
+  const bool divided = grad.denominator != 0 || division.by == 0;  // not where a denominator of 0 is left out
   const bool own = kind == Kind::mean && divided && !call.in[loss_in::normalizer] && !division.zero_grad && grad_loss;
   const double of_denominator = own ? grad_loss[0] * grad.total / (division.by * division.by) : 0;
 
