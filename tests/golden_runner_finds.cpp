@@ -1,5 +1,8 @@
 // The golden runner: that it passes what the original made, and finds whatever is moved in it, in just that case.
+#include <sys/wait.h>
+
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
@@ -260,4 +263,28 @@ TEST_CASE("a file that cannot be read, is no JSON, or has no cases counts as a f
   CHECK(contains(out.str(), "nothing.json: malformed: cannot be opened"));
   for (const char* text : {"", "{", "[]", "{}", "{\"cases\": []}", "{\"cases\": 3}", "{\"cases\": [3]}"})
     CHECK(contains(line_for(text), "malformed: "));
+}
+
+TEST_CASE("the program ends with a summary of all files, and its exit status says whether all passed") {
+  const data_files::Folder folder;
+  const auto run = [&](const std::string& files) {
+    const int status = std::system((XENT_GOLDEN_RUNNER " " + files + " > " + folder.file("out") + " 2>&1").c_str());
+    REQUIRE(WIFEXITED(status));
+    const std::vector<uint8_t> out = folder.read("out");
+    return std::pair(WEXITSTATUS(status), std::string(out.begin(), out.end()));
+  };
+  json file = file_of("mxnet");
+  const std::string count = std::to_string(file["cases"].size()), less = std::to_string(file["cases"].size() - 1);
+  file["cases"][0]["outputs"]["more"] = file["cases"][0]["outputs"]["output"];
+  std::ofstream(folder.file("moved.json")) << file;
+
+  CHECK((run(path_of("mxnet")) == std::pair(0, count + " passed, 0 failed\n")));
+  const auto [moved, found] = run(folder.file("moved.json"));
+  CHECK(moved == 1);
+  CHECK(contains(found, "moved.json: " + golden::label(file["cases"][0]) + ": outputs.more was not computed\n"));
+  CHECK(found.ends_with("\n" + less + " passed, 1 failed\n"));
+  const auto [missing, both] = run(folder.file("nothing.json") + " " + path_of("mxnet"));
+  CHECK(missing == 1);
+  CHECK(both.ends_with("\n" + count + " passed, 1 failed\n"));
+  CHECK(run("").first == 2);
 }
