@@ -118,7 +118,6 @@ TEST_CASE("F72: indices of the logits' shape are an error and not a distribution
   CHECK_THROWS_AS(softmax_cross_entropy(x, Tensor::zeros({3, 3}, DType::i64)), ShapeError);
   CHECK_THROWS_AS(softmax_cross_entropy(x, Tensor::zeros({3})), Error);
   CHECK_THROWS_AS(softmax_cross_entropy(x, Tensor::zeros({3, 2})), ShapeError);
-  CHECK_THROWS_AS(softmax_cross_entropy(x, Tensor::zeros({3, 3}, DType::f64)), DTypeError);
 }
 
 TEST_CASE("shapes and dtypes of what comes with logits and target are checked") {
@@ -128,11 +127,10 @@ TEST_CASE("shapes and dtypes of what comes with logits and target are checked") 
     return text.starts_with("softmax_cross_entropy");
   };
   CHECK(refuses({.class_weights = Tensor::ones({4, 1})}));
-  CHECK(refuses({.class_weights = Tensor::ones({4}, DType::f64)}));
   CHECK(refuses({.class_weights = Tensor::ones({4}, DType::i64)}));
   CHECK(refuses({.element_weights = Tensor::ones({4})}));
   CHECK(refuses({.element_weights = Tensor::ones({3, 1})}));
-  CHECK(refuses({.element_weights = Tensor::ones({3}, DType::f64)}));
+  CHECK(refuses({.element_weights = Tensor::ones({3}, DType::i64)}));
   CHECK(refuses({.normalizer = Tensor::ones({1})}));
   CHECK(refuses({.normalizer = Tensor::ones({}, DType::f16)}));
   CHECK(refuses({.ignore = Tensor::zeros({2}, DType::i64)}));

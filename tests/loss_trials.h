@@ -64,7 +64,7 @@ inline Tensor random_weights(Chance& c, const Shape& shape, DType logits, bool w
     value = nothing || (zeros && c.one_in(3)) ? 0
                                               : (whole ? 0.25 * static_cast<double>(c.from(1, 8)) : 0.1 + c.uniform()) *
                                                     (signs && c.one_in(2) ? -1 : 1);
-  return tensor_of(values, shape, c.one_in(2) || logits == DType::f64 ? logits : DType::f32);
+  return tensor_of(values, shape, c.one_in(2) ? logits : any_float(c));
 }
 
 // The label to ignore: one that the labels' type can hold, a class or none.
@@ -144,7 +144,7 @@ inline void make_distribution(Chance& c, Trial& t, const Shape& shape, int axis,
     for (int64_t k = 0; k < classes && normalised && total > 0; ++k) values[at(k)] /= total;
     ++seen[nothing ? "rows of zeros" : one_hot ? "one-hot rows" : "distributions"];
   }
-  t.target = tensor_of(values, shape, c.one_in(2) || t.logits.dtype() == DType::f64 ? t.logits.dtype() : DType::f32);
+  t.target = tensor_of(values, shape, c.one_in(2) ? t.logits.dtype() : any_float(c));
 }
 
 inline Reduction random_reduction(Chance& c, const Trial& t, int axis) {

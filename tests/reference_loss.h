@@ -121,7 +121,8 @@ inline Loss loss(const Tensor& logits, const Tensor& target, const SoftmaxCrossE
   const auto place = [&](size_t r) { return o.reduction.kind == Kind::none ? r : at(r, 0) / stride % places; };
   std::vector<Sum> totals(o.reduction.kind == Kind::none ? rows : places);
   const bool by_row = o.parity.divide_rows && mean;
-  for (size_t r = 0; r < rows; ++r) totals[place(r)] += by_row && !ignored[r] ? each[r] / divisor : each[r];
+  const auto unread = [&](size_t r) { return ignored[r] || (e[r].value == 0 && !multiply_zeros); };
+  for (size_t r = 0; r < rows; ++r) totals[place(r)] += by_row && !unread(r) ? each[r] / divisor : each[r];
   for (const Number total : totals) out.loss.push_back(nothing ? 0 : mean && !by_row ? total / divisor : total);
 
   // ---- the gradients: of each row's loss, and of the denominator, which depends on weights and target ----
@@ -136,13 +137,12 @@ inline Loss loss(const Tensor& logits, const Tensor& target, const SoftmaxCrossE
     const Number step = mean ? g / divisor : g, factor = step * e[r] * o.scale;
     const Number slope = follow ? -step * out.loss[0] : Number(0);  // of the denominator
     const Number mass = sum_w(r, q);
-    const bool unread = e[r].value == 0 && !multiply_zeros;
     for (size_t c = 0; c < classes; ++c) {
       const size_t i = at(r, c);
       Number d = mass * p[i] - w[c] * q[i];
       if (dense && o.parity.dense_grad == Parity::DenseGrad::prob_minus_target) d = p[i] - q[i];
       if (o.input == SoftmaxCrossEntropyOptions::Input::log_probs) d = -w[c] * q[i];
-      out.grad_logits[i] = spoilt[r] ? Number(NAN) : unread ? Number(0) : factor * d;
+      out.grad_logits[i] = spoilt[r] ? Number(NAN) : unread(r) ? Number(0) : factor * d;
       out.grad_target[i] = kept * -times(factor, w[c] * lp[i]);
       if (kind == Denominator::target_mass) out.grad_target[i] = out.grad_target[i] + slope;
       if (kind == Denominator::weight_sum) out.grad_target[i] = out.grad_target[i] + slope * e[r] * w[c] * kept;
