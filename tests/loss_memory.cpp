@@ -13,7 +13,7 @@ using Kind = Reduction::Kind;
 
 namespace {
 
-constexpr int64_t rows = 1 << 12, classes = 64;
+constexpr int64_t rows = 1 << 11, classes = 64;
 constexpr size_t constant = 1 << 12;  // bytes, far from the size of anything that has rows
 
 // The bytes that a call took at its peak.
