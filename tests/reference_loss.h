@@ -126,15 +126,15 @@ inline Loss loss(const Tensor& logits, const Tensor& target, const SoftmaxCrossE
   for (const Number total : totals) out.loss.push_back(nothing ? 0 : mean && !by_row ? total / divisor : total);
 
   // ---- the gradients: of each row's loss, and of the denominator, which depends on weights and target ----
-  const bool follow = o.reduction.kind == Kind::mean && !in.normalizer && !undivided;
+  const bool follow = o.reduction.kind == Kind::mean && !in.normalizer && !undivided && !nothing;
   const bool of_weights = kind == Denominator::weight_sum || kind == Denominator::element_weights;
   out.grad_logits.resize(x.size());
   out.grad_target.resize(x.size());
   out.grad_element_weights.resize(rows);
   for (size_t r = 0; r < rows; ++r) {
-    if (ignored[r] || nothing || (zero && o.parity.zero_grad_when_zero)) continue;
+    if (ignored[r] || (nothing && !multiply_zeros) || (zero && o.parity.zero_grad_when_zero)) continue;
     const Number g = upstream.empty() ? Number(1) : upstream[place(r)];
-    const Number step = mean ? g / divisor : g, factor = step * e[r] * o.scale;
+    const Number step = nothing ? 0 : mean ? g / divisor : g, factor = step * e[r] * o.scale;
     const Number slope = follow ? -step * out.loss[0] : Number(0);  // of the denominator
     const Number mass = sum_w(r, q);
     for (size_t c = 0; c < classes; ++c) {
