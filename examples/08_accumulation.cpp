@@ -1,7 +1,7 @@
 // Takes a batch of 256 in four parts of 64, for when the whole one does not fit into memory: the gradients add up to
 // those of the whole batch.
 //
-// New here: Gradients that outlive a tape, and a loss divided by the size of the whole batch.
+// New here: Gradients that outlive a tape, and a mean that each part divides by the denominator of the whole batch.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -24,11 +24,13 @@ int main() {
   for (const Parameter& parameter : model.parameters()) parameters.push_back(parameter.value);
   Gradients gradients = Gradients::zeros(parameters);
 
-  // A mean over each part would weigh parts of unequal size wrongly: sum, and divide by what all of them are together.
-  const auto add_gradients = [&](const Tensor& images, const Tensor& labels) {
+  // Some digits count more than others. A part divides by what the rows of the whole batch weigh, not by its own.
+  const Tensor weights = Tensor::from({1, 2, 1, 1, 0.5, 1, 1, 3, 1, 1}, {10});
+  const auto add_gradients = [&](const Tensor& images, const Tensor& labels, const Tensor& normalizer) {
     Tape tape;
-    Tensor loss = softmax_cross_entropy(model(images), labels, {.reduction = {.kind = Reduction::Kind::sum}});
-    tape.backward(loss / batch, gradients);
+    tape.backward(
+        softmax_cross_entropy(model(images), labels, {}, {.class_weights = weights, .normalizer = normalizer}),
+        gradients);
   };
   Step add_part(add_gradients);
   Step update([&] {
@@ -38,12 +40,14 @@ int main() {
 
   double worst = 0;
   for (const Batch& whole : batches) {
+    const Tensor normalizer =
+        softmax_cross_entropy_denominator({batch, 10}, whole.labels, {}, {.class_weights = weights});
     for (int64_t begin = 0; begin < batch; begin += part)
-      add_part(whole.images.slice(begin, begin + part), whole.labels.slice(begin, begin + part));
+      add_part(whole.images.slice(begin, begin + part), whole.labels.slice(begin, begin + part), normalizer);
 
     Gradients expected = Gradients::zeros(parameters);
     std::swap(expected, gradients);
-    add_gradients(whole.images, whole.labels);
+    add_gradients(whole.images, whole.labels, {});
     std::swap(expected, gradients);
     for (const Tensor& parameter : parameters) {
       const std::vector<float> a = gradients[parameter].to_vector<float>(), b = expected[parameter].to_vector<float>();

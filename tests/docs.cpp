@@ -62,6 +62,39 @@ TEST_CASE("the program of adding_an_op.md is the example") {
   CHECK(read(root / "docs/adding_an_op.md").find(read(root / "examples/07_your_own_op.cpp")) != std::string::npos);
 }
 
+// A page quotes a file in blocks that name it, "```cpp ops/cpu/rows.h": lines that follow each other there, apart from
+// indentation; a line of three dots leaves some out.
+TEST_CASE("code that a page quotes is in the file that it names") {
+  const auto lines_of = [](const std::string& text) {
+    std::vector<std::string> lines;
+    std::stringstream stream(text);
+    for (std::string line; std::getline(stream, line);) {
+      const size_t begin = line.find_first_not_of(' ');
+      if (begin != std::string::npos) lines.push_back(line.substr(begin));
+    }
+    return lines;
+  };
+  const std::regex block("```cpp ([A-Za-z0-9_./]+)\n([\\s\\S]*?)\n```");
+  int blocks = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(root / "docs")) {
+    if (entry.path().extension() != ".md") continue;
+    const std::string text = read(entry.path());
+    for (std::sregex_iterator at(text.begin(), text.end(), block), end; at != end; ++at, ++blocks) {
+      const std::vector<std::string> file = lines_of(read(root / (*at)[1].str())), quoted = lines_of((*at)[2]);
+      auto from = file.begin();
+      for (auto line = quoted.begin(); line != quoted.end(); ++line) {  // run by run
+        const auto run_end = std::find(line, quoted.end(), "...");
+        const auto found = std::search(from, file.end(), line, run_end);
+        CHECK_MESSAGE(found != file.end(), entry.path().filename(), " does not quote ", (*at)[1].str(), ": ", *line);
+        if (found == file.end() || run_end == quoted.end()) break;
+        from = found + (run_end - line);
+        line = run_end;
+      }
+    }
+  }
+  CHECK(blocks > 10);
+}
+
 TEST_CASE("no source file has grown beyond what a reader takes in at once") {
   for (const char* folder : {"core", "ops", "nn", "examples"})
     for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
