@@ -29,6 +29,10 @@ System composer() {
            [=] {
              return call(x, labels({-100, -100}));
            }},
+          {"indices: label -100", "ignored: the default", gives({ln4}, {-0.75, 0.75, 0, 0}),
+           [=] {
+             return call(x, labels({0, -100}));
+           }},
           {"indices: label -1", "IndexError: Target -1 is out of bounds.",
            raises("LabelError", "label -1 is not in [0, 2)"),
            [=] {
@@ -97,6 +101,11 @@ System composer() {
            warns(gives({nan}, {nan, nan, 0.75, -0.75})),
            [] {
              return call(matrix({{nan, 0}, {ln3, 0}}), matrix({{0, 0}, {0, 1}}));
+           }},
+          {"f16: l = 60000 twice, sum", "120000 is beyond f16: loss inf", gives({inf}, {1, -1, 1, -1}),
+           [] {
+             const Tensor logits = matrix({{60000, 0}, {60000, 0}}, DType::f16);
+             return call(logits, matrix({{0, 1}, {0, 1}}, DType::f16), {}, -100, "sum");
            }},
           {"target [2, 2, 1] for input [2, 2]", "RuntimeError: Unable to infer indices or one_hot. ...",
            raises("RuntimeError", "Unable to infer indices or one_hot"),

@@ -37,6 +37,14 @@ System onnxruntime_cuda() {
            [=] {
              return cuda(x, labels({0, 0}), vector({0, 1}));
            }},
+          {"weights -1 and 1 that cancel", "every row by 0: -inf + inf is NaN; gradient 0", gives({nan}, {0, 0, 0, 0}),
+           [] {
+             return cuda(matrix({{0, ln3}, {0, ln3}}), labels({0, 1}), vector({-1, 1}));
+           }},
+          {"C = 1", "loss 0, gradient 0", gives({0}, {0, 0}),
+           [] {
+             return cuda(matrix({{5}, {7}}), labels({0, 0}));
+           }},
           {"a total weight of -1", "divides by -1", gives({2 * ln4 - ln43}, {-1.5, 1.5, -0.25, 0.25}),
            [] {
              return cuda(matrix({{0, ln3}, {0, ln3}}), labels({0, 1}), vector({-2, 1}));
@@ -86,6 +94,15 @@ System onnx_function() {
           {"labels of class weight 0 only", "0/0: loss NaN, gradient NaN", gives({nan}, {nan, nan, nan, nan}),
            [=] {
              return body(x, labels({0, 0}), weights({0, 1}));
+           }},
+          {"weights -1 and 1 that cancel", "-ln 3 by 0: loss -inf, gradient infinite",
+           gives({-inf}, {inf, -inf, inf, -inf}),
+           [=] {
+             return body(matrix({{0, ln3}, {0, ln3}}, DType::f64), labels({0, 1}), weights({-1, 1}));
+           }},
+          {"C = 1", "loss 0, gradient 0", gives({0}, {0, 0}),
+           [] {
+             return body(matrix({{5}, {7}}, DType::f64), labels({0, 0}));
            }},
           {"a total weight of -1", "divides by -1", gives({2 * ln4 - ln43}, {-1.5, 1.5, -0.25, 0.25}),
            [=] {

@@ -14,11 +14,12 @@ using namespace xent;
 
 namespace {
 
-// Four digits are enough to tell numbers apart, and few enough for a table.
+// Four digits are enough to tell numbers apart, and few enough for a table. What is left of a difference of rounded
+// numbers is another on the next machine: that and -0 are printed as 0.
 std::string number(double value) {
   if (std::isnan(value)) return "NaN";
   std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%.4g", value == 0 ? 0 : value);  // -0 is printed as 0
+  std::snprintf(text.data(), text.size(), "%.4g", std::abs(value) < 1e-6 ? 0 : value);
   return text.data();
 }
 

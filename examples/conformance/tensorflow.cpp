@@ -46,6 +46,15 @@ System tensorflow() {
            [=] {
              return sparse(y, x, {.weights = vector({-2, 1}), .reduction = Reduction::MEAN});
            }},
+          {"weights -1 and 1, weighted_mean", "a total of 0: loss 0, gradient 0", gives({0}, {0, 0, 0, 0}),
+           [=] {
+             return sparse(y, x, {.weights = vector({-1, 1}), .reduction = Reduction::MEAN});
+           }},
+          {"label -100", "InvalidArgumentError: Received a label value of -100 which is outside the valid range",
+           raises("LabelError", "label -100 is not in [0, 2)"),
+           [=] {
+             return sparse(labels({0, -100}), x);
+           }},
           {"weight 0 at an infinite loss", "0 times inf: NaN", gives({nan}, {0, 0, 0.75, -0.75}),
            [] {
              return sparse(labels({0, 1}), matrix({{-inf, 0}, {ln3, 0}}), {.weights = vector({0, 1})});

@@ -43,6 +43,11 @@ System torch() {
            [=] {
              return call(x, labels({0, 0}), {.weight = vector({0, 1})});
            }},
+          {"weights -1 and 1 that cancel", "-ln 3 by 0: loss -inf, gradient infinite",
+           gives({-inf}, {inf, -inf, inf, -inf}),
+           [] {
+             return call(matrix({{0, ln3}, {0, ln3}}), labels({0, 1}), {.weight = vector({-1, 1})});
+           }},
           {"a total weight of -1", "divides by -1", gives({2 * ln4 - ln43}, {-1.5, 1.5, -0.25, 0.25}),
            [] {
              return call(matrix({{0, ln3}, {0, ln3}}), labels({0, 1}), {.weight = vector({-2, 1})});
