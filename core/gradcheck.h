@@ -5,8 +5,8 @@
 //   if (!report) throw std::runtime_error(report.message);
 //
 // Along one random direction v of the inputs and one random upstream u of the output, the number u . (f(x + h v) -
-// f(x - h v)) / 2h must be the number (backward of u) . v (four points are used, not two). One pair of evaluations covers an input of any size; in f64
-// the two agree to about 1e-9, so a wrong factor of 1.001 is seen.
+// f(x - h v)) / 2h must be the number (backward of u) . v (four points are used, not two). A few evaluations cover an
+// input of any size; in f64 the two agree to about 1e-9, so a wrong factor of 1.001 is seen.
 #pragma once
 
 #include <span>
@@ -55,8 +55,8 @@ class DifferentiableFunction {
 GradientReport check_gradients(const DifferentiableFunction& f, std::vector<Tensor> inputs,
                                const GradientCheckOptions& options = {});
 
-// Checks an op on its own samples: gradients in f64, from its first output, for every differentiable input; backward run
-// a second time into the same Gradients must double them; every gradient is fully written, also when no other one is
+// Checks an op on its own samples: gradients in f64, from its first output, for every differentiable input; backward
+// run a second time into the same Gradients must double them; every gradient is fully written, also when no other one is
 // wanted; one thread and three give the same bits. Throws ArgumentError for an op without samples.
 GradientReport check_op(const Op& op, const GradientCheckOptions& options = {});
 

@@ -147,8 +147,8 @@ struct Op {
                                          // differentiable op says get no gradient are constants to the tape
   bool accumulates = false;              // backward honours beta
 
-  // The output that holds the gradient of input 0 for an upstream of 1 at output 0, if it has elements. Backward hands it
-  // on when output 0 is the root; else the kernel is run. -1: none.
+  // The output that holds the gradient of input 0 for an upstream of 1 at output 0, if it has elements. Backward hands
+  // it on when output 0 is the root; else the kernel is run. -1: none.
   int ready_grad = -1;
 
   // For ops that compute nothing: the output is the input's bytes from this element on. Without a backward kernel the

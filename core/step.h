@@ -100,7 +100,8 @@ template <class R, class... A> struct Arity<R (*)(A...)> : std::integral_constan
 // clang-format on
 
 template <class R>
-inline constexpr bool is_result = std::is_void_v<R> || std::is_same_v<R, Tensor> || requires { std::tuple_size<R>::value; };
+inline constexpr bool is_result =
+    std::is_void_v<R> || std::is_same_v<R, Tensor> || requires { std::tuple_size<R>::value; };
 
 }  // namespace detail
 
@@ -111,7 +112,8 @@ class Step {
   static constexpr size_t inputs = detail::Arity<F>::value;
   using Indices = std::make_index_sequence<inputs>;
   using Result = decltype(detail::call_with(std::declval<F&>(), std::span<const Tensor>(), Indices{}));
-  static_assert(detail::is_result<Result>, "Step: the function returns Tensor, void, or an array, pair or tuple of Tensors");
+  static_assert(detail::is_result<Result>,
+                "Step: the function returns Tensor, void, or an array, pair or tuple of Tensors");
 
  public:
   explicit Step(F function)

@@ -117,8 +117,8 @@ class Tape {
   void add_gradient(Slot& slot, Tensor gradient);
   void collect(Gradients& into, bool retain);
   static bool owned(const Slot& slot);
-  static uint64_t newest_recording(const Tape* from,
-                                   const Tape* except = nullptr);  // serial, from there outwards; 0: none
+  static uint64_t newest_recording(const Tape* except);  // its serial, of this thread's tapes; 0: none
+  bool on_own_thread() const;
 
   std::vector<Node> nodes_;
   std::vector<Slot> slots_;
