@@ -1,27 +1,14 @@
 // Gradient accumulation: several small batches, one backward each, give the gradient of the whole batch.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
-#include <new>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include <xent/xent.h>
 
+#include "count_allocations.h"
 #include "replay_mode.h"
-
-namespace {
-std::atomic<uint64_t> allocations = 0;
-}
-[[gnu::noinline]] void* operator new(size_t bytes) {
-  ++allocations;
-  if (void* data = std::malloc(bytes)) return data;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* data) noexcept { std::free(data); }
-[[gnu::noinline]] void operator delete(void* data, size_t) noexcept { std::free(data); }
 
 using namespace xent;
 

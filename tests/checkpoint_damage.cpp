@@ -17,12 +17,6 @@ using data_files::Folder;
 
 namespace {
 
-std::string file_of(const std::string& header, const std::string& data = "") {
-  std::string file;
-  for (size_t i = 0; i < 8; ++i) file.push_back(static_cast<char>(uint64_t{header.size()} >> 8 * i));
-  return file + header + data;
-}
-
 // Loads a file of a header and so many bytes into a tensor x, f32 [2], and returns the FormatError's text.
 std::string error_with(const std::string& header, size_t data = 8) {
   const Folder folder;

@@ -25,16 +25,6 @@ using data_files::contains;
 using data_files::error_of;
 using data_files::Folder;
 
-namespace {
-
-std::string file_of(const std::string& header, const std::string& data = "") {
-  std::string file;
-  for (size_t i = 0; i < 8; ++i) file.push_back(static_cast<char>(uint64_t{header.size()} >> 8 * i));
-  return file + header + data;
-}
-
-}  // namespace
-
 TEST_CASE("a sparse file of terabytes is refused, whatever its header says") {
   const Folder folder;
   const Tensor x = Tensor::full({2}, 3);

@@ -111,4 +111,11 @@ inline std::string write_bytes(const std::string& path, const std::string& bytes
   return path;
 }
 
+// The bytes of a safetensors file: the header's length in 8 bytes, header, data.
+inline std::string file_of(const std::string& header, const std::string& data = "") {
+  std::string file;
+  for (size_t i = 0; i < 8; ++i) file.push_back(static_cast<char>(uint64_t{header.size()} >> 8 * i));
+  return file + header + data;
+}
+
 }  // namespace checkpoint_run
