@@ -79,6 +79,22 @@ TEST_CASE("a scaled loss scales the gradient, by 0 as well") {
     }
 }
 
+TEST_CASE("ignored rows keep a gradient of +0 whatever the loss is multiplied by") {
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16})
+    for (const double factor : {-1.0, double{INFINITY}, double{NAN}}) {
+      CAPTURE(dtype);
+      CAPTURE(factor);
+      const Tensor logits = normal_sample({2, 5}, dtype, 1), target = Tensor::from<int64_t>({3, -100}, {2});
+      Tape tape;
+      tape.watch(logits);
+      const Tensor loss = softmax_cross_entropy(logits, target, {.target = {.ignore = -100}});
+      const Tensor upstream = Tensor::full({}, factor, loss.dtype());
+      const Tensor grad = tape.backward(loss, {.upstream = upstream})[logits];
+      CHECK(same_bits(slice_rows(grad, 1, 2), Tensor::zeros({1, 5}, dtype)));
+      CHECK_FALSE(same_bits(slice_rows(grad, 0, 1), Tensor::zeros({1, 5}, dtype)));
+    }
+}
+
 TEST_CASE("gradients of 16 bits do not vanish under a loss scale, which is applied before they are rounded") {
   const Tensor logits = Tensor::zeros({4096, 2}, DType::f16), target = Tensor::zeros({4096}, DType::u8);
   Tape tape;

@@ -247,12 +247,13 @@ void backward(const Call& call, const LossGrad& grad) {
   });
 }
 
-// A gradient that forward wrote for an upstream of 1, times the upstream.
+// A gradient that forward wrote for an upstream of 1, times the upstream, which is finite. Rows that do not count stay
+// +0.
 void scale_ready(const Slice& ready, const Slice& dx, double upstream) {
   dispatch_compute(dx.dtype, [&]<class T>() {
     const T factor = static_cast<T>(upstream);
     parallel_for(dx.shape.elements(), 1 << 15, [&, from = ready.as<T>(), to = dx.as<T>()](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) to[i] = factor * from[i];
+      for (int64_t i = begin; i < end; ++i) to[i] = factor * from[i] + T(0);  // -0 becomes +0
     });
   });
 }
@@ -280,10 +281,11 @@ void softmax_cross_entropy_grad(const Call& call) {
                       .target = call.grad_in[loss_in::target],
                       .element_weights = call.grad_in[loss_in::element_weights]};
   const Slice& ready = call.out[loss_out::grad];
-  // 16 bits would be rounded twice, and what was rounded to 0 would stay 0: computed anew.
+  // Computed anew: 16 bits, which would be rounded twice, and what was rounded to 0 would stay 0; and what arrives as
+  // infinity or NaN, which times the +0 of an ignored row would be NaN.
   if (call.attrs.as<LossAttrs>().with_grad && is_computable(ready.dtype) && grad.logits && !grad.target &&
       !grad.element_weights && !grad.grad_log_probs && grad.grad_loss.shape.elements() == 1 &&
-      !call.in[loss_in::grad_addend])
+      !call.in[loss_in::grad_addend] && std::isfinite(Numbers{grad.grad_loss}[0]))
     return scale_ready(ready, grad.logits, Numbers{grad.grad_loss}[0]);
   dispatch_floating(call.in[loss_in::logits].dtype, [&]<class T>() { backward<T>(call, grad); });
 }
