@@ -37,10 +37,13 @@ Tensor class_weights(const Tensor& logits, const Tensor& weight) {
   return mul(torch::as_dtype(row, dtype), Tensor::ones({classes}, dtype, logits.device()));
 }
 
-// The sum of the target decides on the host; inside a Step, where no value can be read, on the device.
-void check_mass(double mass, int64_t rows) {
+// The sum of the target decides on the host; inside a Step, where no value can be read, on the device. But for f64 it
+// is compared in f32, as in the original: rows that sum to 1 within their rounding are no reason to warn.
+void check_mass(double mass, int64_t rows, DType dtype) {
   refuse_unless(!(mass <= 0), Cause::no_nonzero_target, "ValueError", "No targets have nonzero probability");
-  if (mass < static_cast<double>(rows)) warn("Some targets have less than 1 total probability.");
+  const auto whole = static_cast<double>(rows);
+  if (dtype == DType::f64 ? mass < whole : static_cast<float>(mass) < static_cast<float>(whole))
+    warn("Some targets have less than 1 total probability.");
 }
 
 Tensor with_distribution(const Tensor& input, const Tensor& target, const Tensor& weight, Kind kind) {
@@ -59,7 +62,8 @@ Tensor with_distribution(const Tensor& input, const Tensor& target, const Tensor
 
   options.reduction.when_zero = Reduction::WhenZero::ieee;
   const SoftmaxCrossEntropyOutputs outputs = softmax_cross_entropy_outputs(logits, distribution, options, inputs);
-  check_mass(outputs.denominator.item(), input.shape()[1] == 0 ? 0 : input.elements() / input.shape()[1]);
+  check_mass(outputs.denominator.item(), input.shape()[1] == 0 ? 0 : input.elements() / input.shape()[1],
+             target.dtype());
   return outputs.loss;
 }
 
