@@ -155,6 +155,15 @@ TEST_CASE("the loss has the input's dtype; with probabilities, the one that all 
   CHECK(gradient(q, [&] { return cross_entropy(x, q); }).dtype() == DType::f64);
 }
 
+TEST_CASE("smoothing is one op, rounded once, where torch's two parts are no other number") {
+  const Tensor x = six_rows(DType::f16);
+  Tape tape;
+  tape.watch(x);
+  const Tensor loss = smoothed(x, six_labels(), {}, 0.1);
+  CHECK(tape.size() == 1);
+  CHECK(tape.backward(loss)[x].dtype() == DType::f16);
+}
+
 TEST_CASE("smoothing below 0, or NaN, is none at all") {
   const double plain = cross_entropy(six_rows(), six_labels()).item();
   CHECK(smoothed(six_rows(), six_labels(), {}, -0.1).item() == plain);

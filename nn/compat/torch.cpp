@@ -124,11 +124,12 @@ Tensor with_probabilities(const Tensor& input, const Tensor& target, const Tenso
 // itself. Here they are one, which differs in what is no number.
 Tensor with_smoothing(const Tensor& input, const Tensor& target, SoftmaxCrossEntropyOptions options,
                       const LossInputs& inputs) {
+  const bool by_weights = inputs.class_weights && options.reduction.kind == Kind::mean;
+  if (!by_weights && options.target.smoothing < 1) return softmax_cross_entropy(input, target, options, inputs);
   options.output.dtype = arithmetic(input.dtype());  // add and mul take no 16-bit floats
   const SoftmaxCrossEntropyOutputs outputs = softmax_cross_entropy_outputs(input, target, options, inputs);
   Tensor loss = outputs.loss;
-  if (inputs.class_weights &&
-      options.reduction.kind == Kind::mean)  // labels of weight 0 only: 0/0, whatever smoothing adds
+  if (by_weights)  // labels of weight 0 only: 0/0, whatever smoothing adds
     loss = mul(loss, as_dtype(div(outputs.denominator, outputs.denominator), loss.dtype()));
   if (options.target.smoothing == 1) {  // 0 times an infinite loss of a label
     options.target.smoothing = 0;
