@@ -148,7 +148,7 @@ struct Op {
   bool accumulates = false;              // backward honours beta
 
   // The output that holds the gradient of input 0 for an upstream of 1 at output 0, if it has elements. Backward hands
-  // it on when output 0 is the root; else the kernel is run. -1: none.
+  // it on when output 0 is the root and no other input wants a gradient; else the kernel is run. -1: none.
   int ready_grad = -1;
 
   // For ops that compute nothing: the output is the input's bytes from this element on. Without a backward kernel the

@@ -127,7 +127,8 @@ void Tape::run(const Node& node, int seed, bool retain) {
   Tensor ready;  // what forward wrote: handed on, or the place where backward writes what it should have been
   if (op.ready_grad >= 0 && node.out[static_cast<size_t>(op.ready_grad)].tensor.elements() > 0)
     ready = node.out[static_cast<size_t>(op.ready_grad)].tensor;
-  if (ready && node.out[0].slot == seed) {
+  const auto wanting = std::ranges::count_if(node.in, [](const Kept& kept) { return kept.slot >= 0; });
+  if (ready && node.out[0].slot == seed && wanting == 1 && node.in[0].slot >= 0) {
     add_gradient(slots_[static_cast<size_t>(node.in[0].slot)], std::move(ready));
     return;
   }

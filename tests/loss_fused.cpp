@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <xent/ops/all_ops.h>
+#include <xent/ops/loss_call.h>
 #include <xent/xent.h>
 
 using namespace xent;
@@ -62,6 +64,23 @@ TEST_CASE("the tape runs no backward kernel for a loss that is the root, and one
   };
   CHECK(backward_launches(1) == 0);
   CHECK(backward_launches(2) == 1);
+}
+
+TEST_CASE("a ready gradient is handed on only if no other input wants one") {
+  const Tensor logits = normal_sample({6, 5}, DType::f32, 1), weights = positive_sample({6}, DType::f32, 3), none;
+  const auto gradients = [&](bool of_logits, bool of_weights, bool ready) {
+    Tape tape;
+    if (of_logits) tape.watch(logits);
+    if (of_weights) tape.watch(weights);
+    LossAttrs attrs{.options = {.axis = 1}, .with_grad = ready};
+    const Tensors out = apply(softmax_cross_entropy_op, {logits, labels, none, weights, none, none, none}, attrs);
+    return tape.backward(out[loss_out::loss]);
+  };
+  for (const bool of_logits : {false, true}) {
+    const Gradients grads = gradients(of_logits, true, true), want = gradients(of_logits, true, false);
+    CHECK(same_bits(grads[weights], want[weights]));
+    if (of_logits) CHECK(same_bits(grads[logits], want[logits]));
+  }
 }
 
 TEST_CASE("a scaled loss scales the gradient, by 0 as well") {
