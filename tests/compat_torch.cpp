@@ -252,5 +252,6 @@ TEST_CASE("what PyTorch refuses is refused in its words") {
   for (const Tensor& target : {labels({6}), Tensor::ones({6, 4})})
     CHECK(refused({6, 4}, target, {}, -100, 1.5) ==
           "smoothing: RuntimeError: label_smoothing must be between 0.0 and 1.0. Got: 1.5");
+  CHECK(refused({6, 4}, labels({5}), {}, -100, 1.5).starts_with("smoothing: "));  // before the shapes
   CHECK_THROWS_AS(cross_entropy({}, labels({6})), ArgumentError);
 }

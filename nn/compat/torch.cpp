@@ -140,11 +140,11 @@ Tensor with_smoothing(const Tensor& input, const Tensor& target, SoftmaxCrossEnt
 
 Tensor with_indices(const Tensor& input, const Tensor& target, const Tensor& weight, Kind kind, int64_t ignore_index,
                     double smoothing) {
+  check_smoothing(smoothing);
   const Shape& shape = input.shape();
   check_target_shape(shape, target.shape());
   if (weight) check_weight(shape, input.dtype(), weight, smoothing);
   check_target_dtype(shape.rank(), target.dtype());
-  check_smoothing(smoothing);
   refuse_unless(
       !(smoothing > 0 && weight && kind == Kind::mean && target.dtype() == DType::u8 && target.elements() > 0),
       Cause::label_dtype, "RuntimeError", "gather(): Expected dtype int64/int32 for index");
