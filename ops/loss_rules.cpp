@@ -42,6 +42,12 @@ void check_options(const char* op, const Options& options, const Shape& shape) {
   known("kind of input", options.input, Options::Input::log_probs);
   known("rule for labels out of range", options.parity.out_of_range, Options::Parity::OutOfRange::no_target);
   known("gradient of a distribution", options.parity.dense_grad, Options::Parity::DenseGrad::prob_minus_target);
+  const auto resolved = [&](int64_t axis) {  // the public functions do it; who applies the op need not
+    require<ShapeError>(axis >= 0 && axis < shape.rank(), "{}: axis {} is not in [0, {}) of shape {}", op, axis,
+                        shape.rank(), shape);
+  };
+  resolved(options.axis);
+  if (kind == Kind::sample_mean) resolved(batch_axis);
   require<ArgumentError>(kind != Kind::sample_mean || batch_axis != options.axis,
                          "{}: axis {} of shape {} is that of the classes and cannot be the batch's", op, batch_axis,
                          shape);
@@ -150,11 +156,11 @@ Specs loss_denominator_rule(std::span<const Spec> in, const Attrs& attrs) {
   constexpr const char* op = "softmax_cross_entropy_denominator";
   const auto& [options, with_grad, classes] = attrs.as<LossAttrs>();
   const Spec& target = in[loss_in::target];
-  const auto axis = static_cast<int>(options.axis);
   const bool dense = is_floating(target.dtype);
-  require<ShapeError>(
-      target.shape.rank() + (dense ? 0 : 1) > axis && target.shape.rank() + (dense ? 0 : 1) <= Shape::max_rank,
-      "{}: target {} for classes on axis {}", op, target.shape, axis);
+  const int rank = target.shape.rank() + (dense ? 0 : 1);
+  require<ShapeError>(options.axis >= 0 && options.axis < rank && rank <= Shape::max_rank,
+                      "{}: target {} for classes on axis {}", op, target.shape, options.axis);
+  const auto axis = static_cast<int>(options.axis);
   const Shape shape = dense ? target.shape : logits_shape(target.shape, axis, classes);
   check_options(op, options, shape);
   check_target(op, in, shape, options);

@@ -3,6 +3,8 @@
 // failure_modes_*.cpp, what must not change it in loss_invariance.cpp, what it stores in loss_memory.cpp.
 #include <doctest/doctest.h>
 
+#include <xent/ops/all_ops.h>
+#include <xent/ops/loss_call.h>
 #include <xent/xent.h>
 
 #include "loss_calls.h"
@@ -172,4 +174,23 @@ TEST_CASE("shapes and dtypes that do not fit are errors that say what is expecte
   CHECK_THROWS_AS(softmax_cross_entropy(logits, Tensor::zeros({3}, DType::i64)), ShapeError);
   CHECK_THROWS_AS(softmax_cross_entropy(Tensor(), Tensor::zeros({3}, DType::i64)), Error);
   CHECK_THROWS_AS(softmax_cross_entropy(logits, Tensor()), ArgumentError);
+}
+
+TEST_CASE("axes that the op's attributes leave unresolved are an error, not another place in memory") {
+  const Tensor none;
+  const auto call = [&](const Op& op, const Tensor& logits, int64_t axis, int batch_axis) {
+    LossAttrs attrs{.options = {.axis = axis}, .classes = 10};
+    attrs.options.reduction = {.kind = Reduction::Kind::sample_mean, .batch_axis = batch_axis};
+    return apply(op, {logits, y, none, none, none, none, none}, attrs)[0].elements();
+  };
+  CHECK(call(softmax_cross_entropy_op, x, 1, 0) == 33);
+  CHECK(call(softmax_cross_entropy_denominator_op, none, 1, 0) == 1);
+  for (const int64_t axis : {int64_t{-1}, int64_t{2}, int64_t{1} << 32, INT64_MIN}) {
+    CHECK_THROWS_AS(call(softmax_cross_entropy_op, x, axis, 0), ShapeError);
+    CHECK_THROWS_AS(call(softmax_cross_entropy_denominator_op, none, axis, 0), ShapeError);
+  }
+  for (const int batch_axis : {-2, 2}) {
+    CHECK_THROWS_AS(call(softmax_cross_entropy_op, x, 1, batch_axis), ShapeError);
+    CHECK_THROWS_AS(call(softmax_cross_entropy_denominator_op, none, 1, batch_axis), ShapeError);
+  }
 }
