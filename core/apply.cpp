@@ -32,12 +32,13 @@ Specs specs_of(const Op& op, std::span<const Tensor> inputs, Device& device) {
   return specs;
 }
 
-// Says whether two slices share some bytes, but are not the same ones.
+// Says whether two slices share some bytes, but are not the same ones all through.
 bool overlap(const Slice& a, const Slice& b) {
   const auto* first = static_cast<const std::byte*>(a.data);
   const auto* second = static_cast<const std::byte*>(b.data);
   const auto bytes = [](const Slice& x) { return static_cast<size_t>(x.shape.elements()) * size_of(x.dtype); };
-  return first != second && std::less<>()(first, second + bytes(b)) && std::less<>()(second, first + bytes(a));
+  const bool same = first == second && bytes(a) == bytes(b);
+  return !same && std::less<>()(first, second + bytes(b)) && std::less<>()(second, first + bytes(a));
 }
 
 void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& outputs, const Attrs& attrs,

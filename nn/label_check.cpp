@@ -12,7 +12,7 @@ namespace xent {
 LabelReport check_labels(const Tensor& labels, int64_t classes, const SoftmaxCrossEntropyOptions& options,
                          const LossInputs& inputs) {
   constexpr const char* who = "check_labels";
-  constexpr int64_t most_classes = int64_t{1} << 30;  // what counts are kept for
+  constexpr int64_t most_classes = int64_t{1} << 24;  // a count is kept for each
   require<ArgumentError>(classes > 0 && classes <= most_classes, "{}: {} classes", who, classes);
   require<DTypeError>(labels && is_index(labels.dtype()), "{}: labels are {}; use u8, i32 or i64", who, labels.dtype());
   const Tensor& given = inputs.class_weights;

@@ -30,7 +30,8 @@ struct LabelReport {
 // Counts labels of any shape, u8, i32 or i64, as softmax_cross_entropy with these options and inputs would take them.
 // The message names labels out of range with a guess at the reason, a set without any label that counts, and weights
 // that sum to zero or are negative or not finite. Classes that never occur are reported but are no fault. Throws
-// DTypeError for other dtypes, ShapeError for weights that are not [classes], ArgumentError for less than one class.
+// DTypeError for other dtypes, ShapeError for weights that are not [classes], ArgumentError unless there are 1 to 2^24
+// classes.
 LabelReport check_labels(const Tensor& labels, int64_t classes, const SoftmaxCrossEntropyOptions& options = {},
                          const LossInputs& inputs = {});
 

@@ -1,5 +1,7 @@
 #include <xent/nn/compat/composer.h>
 
+#include <algorithm>
+
 #include <xent/core/step_state.h>
 #include <xent/core/warning.h>
 #include <xent/nn/compat/presets.h>
@@ -58,13 +60,11 @@ Tensor with_distribution(const Tensor& input, const Tensor& target, const Tensor
   const Tensor logits = common == DType::f64 ? torch::as_dtype(input, common) : input;
   const Tensor distribution = torch::beside(logits, target);
   const LossInputs inputs{.class_weights = class_weights(logits, weight)};
-  if (kind != Kind::mean || running_step()) return softmax_cross_entropy(logits, distribution, options, inputs);
-
-  options.reduction.when_zero = Reduction::WhenZero::ieee;
-  const SoftmaxCrossEntropyOutputs outputs = softmax_cross_entropy_outputs(logits, distribution, options, inputs);
-  check_mass(outputs.denominator.item(), input.shape()[1] == 0 ? 0 : input.elements() / input.shape()[1],
-             target.dtype());
-  return outputs.loss;
+  if (kind == Kind::mean && !running_step()) {
+    const Tensor mass = softmax_cross_entropy_denominator(logits.shape(), distribution, options, inputs);
+    check_mass(mass.item(), input.elements() / std::max<int64_t>(input.shape()[1], 1), target.dtype());
+  }
+  return softmax_cross_entropy(logits, distribution, options, inputs);
 }
 
 }  // namespace

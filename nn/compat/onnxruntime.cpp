@@ -134,6 +134,10 @@ Tensor softmax_cross_entropy_loss_internal_grad(const Tensor& dY, const Tensor& 
                                                 const Tensor& weight, const Tensor& ignore_index, const Tensor& bias,
                                                 std::string_view reduction, std::optional<DType> output_type) {
   const DType type = output_type.value_or(log_prob.dtype());
+  enforce_type(!bias || type == log_prob.dtype(), Cause::type,
+               "SoftmaxCrossEntropyLossInternalGrad: Type Error: Type parameter (T) of Optype (Add) bound to different "
+               "types, {} and {}; leave out output_type",
+               log_prob.dtype(), type);
   return grad(cpu_preset(log_prob.dtype(), type), dY,
               {"SoftmaxCrossEntropyLossInternalGrad", log_prob, label, weight, ignore_index, bias, type}, reduction);
 }
