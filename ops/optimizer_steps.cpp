@@ -14,6 +14,7 @@
 #include <xent/core/parallel.h>
 #include <xent/core/require.h>
 #include <xent/ops/all_ops.h>
+#include <xent/ops/cpu/optimizer_math.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
 
@@ -84,18 +85,10 @@ void sgd_step(const Call& call) {
     T* x = call.in[0].as<T>();
     const T* g = call.in[1].as<T>();
     T* velocity = call.in[2].as<T>();
-    const T rate = static_cast<T>(*call.in[3].as<float>());
-    const T momentum = static_cast<T>(options.momentum), decay = static_cast<T>(options.weight_decay);
+    const Sgd<T> sgd{static_cast<T>(*call.in[3].as<float>()), static_cast<T>(options.momentum),
+                     static_cast<T>(options.weight_decay), options.nesterov};
     parallel_for(call.in[0].shape.elements(), grain, [&](int64_t begin, int64_t end) {
-      if (!velocity) {
-        for (int64_t i = begin; i < end; ++i) x[i] -= rate * (g[i] + decay * x[i]);
-        return;
-      }
-      for (int64_t i = begin; i < end; ++i) {
-        const T d = g[i] + decay * x[i];
-        velocity[i] = momentum * velocity[i] + d;
-        x[i] -= rate * (options.nesterov ? d + momentum * velocity[i] : velocity[i]);
-      }
+      optimizer_math<T>().sgd(sgd, x + begin, g + begin, velocity ? velocity + begin : nullptr, end - begin);
     });
   });
 }
@@ -104,25 +97,23 @@ void adam_step(const Call& call) {
   const AdamAttrs& options = call.attrs.as<AdamAttrs>();
   dispatch_compute(call.in[0].dtype, [&]<class T>() {
     T* x = call.in[0].as<T>();
-    const T* gradient = call.in[1].as<T>();
+    const T* g = call.in[1].as<T>();
     T* m = call.in[2].as<T>();
     T* v = call.in[3].as<T>();
     const double rate = static_cast<double>(*call.in[4].as<float>());
     const auto steps = static_cast<double>(*call.in[5].as<int64_t>());
-    const T beta1 = static_cast<T>(options.beta1), beta2 = static_cast<T>(options.beta2),
-            epsilon = static_cast<T>(options.epsilon);
-    const T rest1 = static_cast<T>(1 - options.beta1), rest2 = static_cast<T>(1 - options.beta2);
-    const T size = static_cast<T>(rate / (1 - std::pow(options.beta1, steps)));
-    const T correction = static_cast<T>(1 / std::sqrt(1 - std::pow(options.beta2, steps)));
-    const T decay = static_cast<T>(options.decoupled ? 0 : options.weight_decay);
-    const T keep = static_cast<T>(options.decoupled ? 1 - rate * options.weight_decay : 1);
-    parallel_for(call.in[0].shape.elements(), grain, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T g = gradient[i] + decay * x[i];
-        m[i] = beta1 * m[i] + rest1 * g;
-        v[i] = beta2 * v[i] + rest2 * g * g;
-        x[i] = keep * x[i] - size * m[i] / (std::sqrt(v[i]) * correction + epsilon);
-      }
+    Adam<T> adam{};
+    adam.beta1 = static_cast<T>(options.beta1);
+    adam.rest1 = static_cast<T>(1 - options.beta1);
+    adam.beta2 = static_cast<T>(options.beta2);
+    adam.rest2 = static_cast<T>(1 - options.beta2);
+    adam.epsilon = static_cast<T>(options.epsilon);
+    adam.size = static_cast<T>(rate / (1 - std::pow(options.beta1, steps)));
+    adam.correction = static_cast<T>(1 / std::sqrt(1 - std::pow(options.beta2, steps)));
+    adam.decay = static_cast<T>(options.decoupled ? 0 : options.weight_decay);
+    adam.keep = static_cast<T>(options.decoupled ? 1 - rate * options.weight_decay : 1);
+    parallel_for(call.in[0].shape.elements(), grain, [&](int64_t begin, int64_t end) {
+      optimizer_math<T>().adam(adam, x + begin, g + begin, m + begin, v + begin, end - begin);
     });
   });
 }

@@ -1,10 +1,14 @@
-// Optimizers against their formulas written out in f64, step by step.
+// Optimizers against their formulas written out in f64, step by step. ctest runs it once per instruction set too.
+#include <array>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include <doctest/doctest.h>
 
 #include <xent/xent.h>
+
+#include "machine_has_it.h"
 
 using namespace xent;
 
@@ -27,6 +31,13 @@ Parameter one(double value) { return {"x", parameter(Tensor::from<double>({value
 const Tensor target = Tensor::from<double>({3}, {1});
 
 double gradient(double x) { return 2 * (x - 3); }
+
+std::vector<float> numbers(int64_t count, uint64_t seed) {
+  HostRandom random(seed);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = static_cast<float>(random.normal());
+  return values;
+}
 
 }  // namespace
 
@@ -168,4 +179,61 @@ TEST_CASE("an update whose tensors overlap is refused: its result would depend o
                        ArgumentError);
   sgd_step(base.slice(0, 2), base.slice(2, 4), {}, rate);
   CHECK(base.to_vector<float>() == std::vector<float>{0.5f, 0.5f, 1, 1, 1});
+}
+
+// ---- many elements of f32: whole vectors and what is left over ----
+
+namespace {
+
+Parameter many(int64_t count, uint64_t seed) { return {"x", parameter(Tensor::from(numbers(count, seed), {count}))}; }
+
+}  // namespace
+
+TEST_CASE("every element of f32 is updated by the formula, whatever its place in a vector") {
+  if (!machine_has_it()) return;
+  for (const int64_t count : {1, 7, 8, 33, 16384 + 5}) {
+    const std::vector<float> start = numbers(count, 1);
+    std::vector<float> gradient = numbers(count, 2);
+    for (float& slope : gradient) slope += slope < 0 ? -0.5f : 0.5f;  // Adam divides by its size
+    const Tensor g = Tensor::from(gradient, {count});
+    const auto steps_of = [&](auto&& optimizer, const Tensor& x) {
+      for (int step = 0; step < 2; ++step) {
+        Tape tape;
+        optimizer.step(tape.backward(sum(x * g)));
+      }
+      return x.to_vector<float>();
+    };
+    const auto x = [&] { return many(count, 1); };
+    const Parameter plain = x(), momentum = x(), nesterov = x(), adam = x(), adamw = x();
+    const std::vector<std::vector<float>> got = {
+        steps_of(Sgd({plain}, {.learning_rate = 0.1, .weight_decay = 0.01}), plain.value),
+        steps_of(Sgd({momentum}, {.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 0.01}), momentum.value),
+        steps_of(Sgd({nesterov}, {.learning_rate = 0.1, .momentum = 0.9, .nesterov = true}), nesterov.value),
+        steps_of(Adam({adam}, Adam::Options{.learning_rate = 0.1, .weight_decay = 0.01}), adam.value),
+        steps_of(AdamW({adamw}, AdamW::Options{.learning_rate = 0.1, .weight_decay = 0.01}), adamw.value)};
+    for (size_t i = 0; i < start.size(); ++i) {
+      const double from = static_cast<double>(start[i]), slope = static_cast<double>(gradient[i]);
+      std::array<double, 5> to{from, from, from, from, from};
+      double velocity = 0, nesterov_velocity = 0;
+      std::array<double, 2> m{}, v{};
+      for (int t = 1; t <= 2; ++t) {
+        to[0] -= 0.1 * (slope + 0.01 * to[0]);
+        velocity = 0.9 * velocity + slope + 0.01 * to[1];
+        to[1] -= 0.1 * velocity;
+        nesterov_velocity = 0.9 * nesterov_velocity + slope;
+        to[2] -= 0.1 * (slope + 0.9 * nesterov_velocity);
+        const std::array<double, 2> d = {slope + 0.01 * to[3], slope};
+        to[4] *= 1 - 0.1 * 0.01;
+        for (size_t k = 0; k < 2; ++k) {
+          m[k] = 0.9 * m[k] + 0.1 * d[k];
+          v[k] = 0.999 * v[k] + 0.001 * d[k] * d[k];
+          to[3 + k] -= 0.1 * (m[k] / (1 - std::pow(0.9, t))) / (std::sqrt(v[k] / (1 - std::pow(0.999, t))) + 1e-8);
+        }
+      }
+      for (size_t k = 0; k < to.size(); ++k) {
+        CAPTURE(k);
+        REQUIRE(std::abs(static_cast<double>(got[k][i]) - to[k]) < 2e-6);
+      }
+    }
+  }
 }
