@@ -44,46 +44,28 @@ const GemmKernel<T>* kernel() {
   return nullptr;
 }
 
-// Copies rows [from, from + depth) and columns [column, column + columns) of op(B) to [depth, width], padded with
-// zeros.
-template <class T>
-void pack(const GemmShape& shape, const T* b, int64_t from, int64_t depth, int64_t column, int64_t columns,
-          int64_t width, T* panel) {
-  if (!shape.transpose_b) {
-    for (int64_t k = 0; k < depth; ++k) {
-      const T* row = b + (from + k) * shape.n + column;
-      std::copy(row, row + columns, panel + k * width);
-      std::fill(panel + k * width + columns, panel + (k + 1) * width, T(0));
-    }
-    return;
-  }
-  constexpr int64_t group = 8;  // rows of the panel written side by side, so that both sides stay in the cache
-  for (int64_t k = 0; k < depth; k += group) {
-    const int64_t height = std::min(group, depth - k);
-    for (int64_t i = 0; i < columns; ++i)
-      for (int64_t r = 0; r < height; ++r) panel[(k + r) * width + i] = b[(column + i) * shape.k + from + k + r];
-    for (int64_t r = 0; r < height; ++r)
-      std::fill(panel + (k + r) * width + columns, panel + (k + r + 1) * width, T(0));
-  }
-}
-
 // A block is summed over k in slabs, whose panels of B are packed one after the other on the stack: no allocation.
+// Bias and relu are applied as the last slab's sums leave the registers.
 template <class T>
 void multiply_block(const GemmKernel<T>& kernel, const GemmShape& shape, const GemmBlock& block, const T* a, const T* b,
-                    float beta, T* c) {
+                    float beta, T* c, const Epilogue<T>& epilogue) {
   alignas(64) std::array<T, slab * 128 / sizeof(T)> panel;  // 128 bytes: two of the widest vectors
   const int64_t a_row = shape.transpose_a ? 1 : shape.k, a_depth = shape.transpose_a ? shape.m : 1;
-  T* out = c + block.row * shape.n + block.column;
-  if (shape.k == 0 && beta == 0)
-    for (int64_t r = 0; r < block.rows; ++r) std::fill_n(out + r * shape.n, block.columns, T(0));
-  for (int64_t from = 0; from < shape.k; from += slab) {
-    const int64_t depth = std::min(slab, shape.k - from);
+  const int64_t b_row = shape.transpose_b ? 1 : shape.n, b_column = shape.transpose_b ? shape.k : 1;
+  const int64_t slabs = (shape.k + slab - 1) / slab, even_depth = (shape.k + slabs - 1) / slabs;
+  for (int64_t from = 0; from < shape.k; from += even_depth) {
+    const int64_t depth = std::min(even_depth, shape.k - from);
+    const bool last = from + depth == shape.k;
     for (int64_t done = 0; done < block.columns; done += kernel.width) {
-      const int64_t columns = std::min(kernel.width, block.columns - done);
-      const int64_t width = columns <= kernel.width / 2 ? kernel.width / 2 : kernel.width;
-      pack(shape, b, from, depth, block.column + done, columns, width, panel.data());
+      const int64_t column = block.column + done, columns = std::min(kernel.width, block.columns - done);
+      kernel.pack(depth, columns, b + from * b_row + column * b_column, std::max(b_row, b_column), shape.transpose_b,
+                  panel.data());
       kernel.multiply(block.rows, columns, depth, a + block.row * a_row + from * a_depth, a_row, a_depth, panel.data(),
-                      beta != 0 || from > 0, out + done, shape.n);
+                      {.c = c + block.row * shape.n + column,
+                       .stride = shape.n,
+                       .add = beta != 0 || from > 0,
+                       .bias = last && epilogue.bias ? epilogue.bias + column : nullptr,
+                       .relu = last && epilogue.activation == Activation::relu});
     }
   }
 }
@@ -111,9 +93,13 @@ void gemm(const GemmShape& shape, const T* a, const T* b, float beta, T* c, cons
   parallel_chunks(row_blocks * column_blocks, [&](int64_t chunk) {
     const int64_t row = chunk / column_blocks * rows, column = chunk % column_blocks * block_columns;
     const GemmBlock block{row, std::min(rows, shape.m - row), column, std::min(block_columns, shape.n - column)};
-    if (kernel_of_this_machine) multiply_block(*kernel_of_this_machine, shape, block, a, b, beta, c);
-    else multiply_block_eigen(shape, block, a, b, beta, c);
-    finish_block(shape, block, epilogue, c);
+    if (kernel_of_this_machine && shape.k > 0) {
+      multiply_block(*kernel_of_this_machine, shape, block, a, b, beta, c, epilogue);
+      if (epilogue.activation != Activation::relu) finish_block(shape, block, {nullptr, epilogue.activation}, c);
+    } else {
+      multiply_block_eigen(shape, block, a, b, beta, c);
+      finish_block(shape, block, epilogue, c);
+    }
   });
 }
 

@@ -7,16 +7,32 @@
 
 #include <cstdint>
 
+#include <xent/ops/cpu/gemm_pack.h>
+
 namespace xent::cpu {
+
+// Where a product goes: C[rows, columns], its rows `stride` apart; C = A B, plus what C was if add, plus a bias per
+// column if there is one, and nothing below 0 if relu.
+template <class T>
+struct GemmOut {
+  T* c;
+  int64_t stride;
+  bool add;
+  const T* bias;
+  bool relu;
+};
 
 template <class T>
 struct GemmKernel {
   int64_t width;  // columns of a full panel; a panel of at most half of that is packed half as wide
 
-  // C[rows, columns] = A B, or += if add. A's element (i, k) is a[i * a_row + k * a_depth]; B is packed [depth, width],
-  // or [depth, width / 2] if columns <= width / 2, padded with zeros; C's rows are ldc apart.
-  void (*multiply)(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* b,
-                   bool add, T* c, int64_t ldc);
+  // Copies B[depth, columns], its rows `stride` apart, or the transpose of B[columns, depth], to a panel [depth, width]
+  // padded with zeros, or to [depth, width / 2] if columns <= width / 2.
+  void (*pack)(int64_t depth, int64_t columns, const T* b, int64_t stride, bool transpose, T* panel);
+
+  // The product of `rows` rows of A, whose element (i, k) is a[i * a_row + k * a_depth], and a panel.
+  void (*multiply)(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,
+                   const T* panel, const GemmOut<T>& out);
 };
 
 namespace avx2 {
@@ -30,21 +46,16 @@ extern const GemmKernel<double> gemm_f64;
 
 namespace {  // a copy of its own for every file that includes it: see instruction_set.h
 
-template <class T, int lanes>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T)), may_alias));
-};
-
 template <class T, int lanes, int vectors, int rows>
-void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* b, bool add,
-                   T* c, int64_t ldc) {
+void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* panel,
+                   const GemmOut<T>& out) {
   using Vector = typename VectorOf<T, lanes>::type;
   constexpr int width = lanes * vectors;
   Vector sum[rows][vectors] = {};
   for (int64_t k = 0; k < depth; ++k) {
     Vector right[vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) right[v] = *reinterpret_cast<const Vector*>(b + k * width + v * lanes);
+    for (int v = 0; v < vectors; ++v) right[v] = *reinterpret_cast<const Vector*>(panel + k * width + v * lanes);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       const T left = a[r * a_row + k * a_depth];
@@ -52,48 +63,57 @@ void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, in
       for (int v = 0; v < vectors; ++v) sum[r][v] += left * right[v];
     }
   }
-  if (columns == width) {
+  if (columns < width) {  // the last panel: through the stack, so that nothing beyond its columns is touched
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      T line[width];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) *reinterpret_cast<Vector*>(line + v * lanes) = sum[r][v];
+      T* c = out.c + r * out.stride;
+      for (int64_t i = 0; i < columns; ++i) {
+        T value = out.add ? c[i] + line[i] : line[i];
+        if (out.bias) value += out.bias[i];
+        c[i] = out.relu && value <= 0 ? T(0) : value;
+      }
+    }
+    return;
+  }
+  const auto each = [&](const auto& change) {  // of the sums and their places in C, while the sums are in registers
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        Vector* out = reinterpret_cast<Vector*>(c + r * ldc + v * lanes);
-        *out = add ? *out + sum[r][v] : sum[r][v];
-      }
-    return;
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < rows; ++r) {  // the last panel: through the stack, so that nothing beyond its columns is touched
-    T line[width];
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) *reinterpret_cast<Vector*>(line + v * lanes) = sum[r][v];
-    for (int64_t i = 0; i < columns; ++i) c[r * ldc + i] = add ? c[r * ldc + i] + line[i] : line[i];
-  }
+      for (int v = 0; v < vectors; ++v)
+        change(sum[r][v], *reinterpret_cast<Vector*>(out.c + r * out.stride + v * lanes), v);
+  };
+  if (out.add) each([](Vector& value, const Vector& c, int) { value = c + value; });
+  if (out.bias)
+    each([&](Vector& value, const Vector&, int v) { value += *reinterpret_cast<const Vector*>(out.bias + v * lanes); });
+  if (out.relu) each([](Vector& value, const Vector&, int) { value = value <= T(0) ? Vector{} : value; });
+  each([](const Vector& value, Vector& c, int) { c = value; });
 }
 
 template <class T, int lanes, int vectors, int tile_rows>
 void multiply_panel(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,
-                    const T* b, bool add, T* c, int64_t ldc) {
-  int64_t row = 0;
-  for (; row + tile_rows <= rows; row += tile_rows)
-    multiply_tile<T, lanes, vectors, tile_rows>(columns, depth, a + row * a_row, a_row, a_depth, b, add, c + row * ldc,
-                                                ldc);
-  for (; row + 4 <= rows; row += 4)
-    multiply_tile<T, lanes, vectors, 4>(columns, depth, a + row * a_row, a_row, a_depth, b, add, c + row * ldc, ldc);
-  for (; row < rows; ++row)
-    multiply_tile<T, lanes, vectors, 1>(columns, depth, a + row * a_row, a_row, a_depth, b, add, c + row * ldc, ldc);
+                    const T* panel, GemmOut<T> out) {
+  const auto tiles_of = [&]<int height>() {
+    for (; rows >= height; rows -= height, a += height * a_row, out.c += height * out.stride)
+      multiply_tile<T, lanes, vectors, height>(columns, depth, a, a_row, a_depth, panel, out);
+  };
+  tiles_of.template operator()<tile_rows>();
+  tiles_of.template operator()<4>();
+  tiles_of.template operator()<1>();
 }
 
 template <class T, int lanes, int tile_rows>
-void multiply(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* b,
-              bool add, T* c, int64_t ldc) {
-  if (columns <= lanes) multiply_panel<T, lanes, 1, tile_rows>(rows, columns, depth, a, a_row, a_depth, b, add, c, ldc);
-  else multiply_panel<T, lanes, 2, tile_rows>(rows, columns, depth, a, a_row, a_depth, b, add, c, ldc);
+void multiply(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* panel,
+              const GemmOut<T>& out) {
+  if (columns <= lanes) multiply_panel<T, lanes, 1, tile_rows>(rows, columns, depth, a, a_row, a_depth, panel, out);
+  else multiply_panel<T, lanes, 2, tile_rows>(rows, columns, depth, a, a_row, a_depth, panel, out);
 }
 
 // The kernel for vectors of so many bytes and tiles of so many rows: as many sums as leave room for B and A.
 template <class T, int bytes, int tile_rows>
-constexpr GemmKernel<T> gemm_kernel = {2 * bytes / sizeof(T),
+constexpr GemmKernel<T> gemm_kernel = {2 * bytes / sizeof(T), pack<T, bytes / static_cast<int>(sizeof(T))>,
                                        multiply<T, bytes / static_cast<int>(sizeof(T)), tile_rows>};
 
 }  // namespace

@@ -1,0 +1,71 @@
+// gemm's panels: some columns of B copied to where they lie side by side, so that the inner kernel reads them in order.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+namespace xent::cpu {
+
+namespace {  // a copy of its own for every file that includes it: see instruction_set.h
+
+template <class T, int lanes>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T)), may_alias));
+};
+
+// Swaps the off-diagonal halves of every square of 2 step rows and columns of which a is an upper and b a lower row.
+template <int step, class Vector, int... lane>
+void swap_halves(Vector& a, Vector& b, std::integer_sequence<int, lane...>) {
+  constexpr int lanes = sizeof...(lane);
+  const Vector upper = __builtin_shufflevector(a, b, (lane & step ? lanes + lane - step : lane)...);
+  b = __builtin_shufflevector(a, b, (lane & step ? lanes + lane : lane + step)...);
+  a = upper;
+}
+
+template <int step, class Vector, int lanes>
+void transpose(Vector (&rows)[lanes]) {
+  if constexpr (step < lanes) {
+#pragma GCC unroll 16
+    for (int r = 0; r < lanes; ++r)
+      if (!(r & step)) swap_halves<step>(rows[r], rows[r + step], std::make_integer_sequence<int, lanes>());
+    transpose<2 * step>(rows);
+  }
+}
+
+// panel[k, i] = b[i, k] for a square of as many rows as a vector has lanes.
+template <class T, int lanes>
+void pack_square(const T* b, int64_t stride, T* panel, int64_t width) {
+  using Vector = typename VectorOf<T, lanes>::type;
+  Vector rows[lanes];
+#pragma GCC unroll 16
+  for (int r = 0; r < lanes; ++r) rows[r] = *reinterpret_cast<const Vector*>(b + r * stride);
+  transpose<1>(rows);
+#pragma GCC unroll 16
+  for (int r = 0; r < lanes; ++r) *reinterpret_cast<Vector*>(panel + r * width) = rows[r];
+}
+
+template <class T, int lanes>
+void pack(int64_t depth, int64_t columns, const T* b, int64_t stride, bool transpose, T* panel) {
+  using Vector = typename VectorOf<T, lanes>::type;
+  const int64_t width = columns <= lanes ? lanes : 2 * lanes;
+  const int64_t even_columns = columns / lanes * lanes, even_depth = transpose ? depth / lanes * lanes : depth;
+  for (int64_t i = 0; i < even_columns; i += lanes) {
+    if (transpose)
+      for (int64_t k = 0; k < even_depth; k += lanes)
+        pack_square<T, lanes>(b + i * stride + k, stride, panel + k * width + i, width);
+    else
+      for (int64_t k = 0; k < depth; ++k)
+        *reinterpret_cast<Vector*>(panel + k * width + i) = *reinterpret_cast<const Vector*>(b + k * stride + i);
+  }
+  const int64_t down = transpose ? 1 : stride, across = transpose ? stride : 1;
+  const auto one_by_one = [&](int64_t from, int64_t first) {
+    for (int64_t k = from; k < depth; ++k)
+      for (int64_t i = first; i < width; ++i) panel[k * width + i] = i < columns ? b[k * down + i * across] : T(0);
+  };
+  if (even_columns < width) one_by_one(0, even_columns);
+  if (even_depth < depth) one_by_one(even_depth, 0);
+}
+
+}  // namespace
+
+}  // namespace xent::cpu
