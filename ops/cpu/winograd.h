@@ -1,0 +1,66 @@
+// Convolutions of 3 x 3 with a quarter of the multiplications: Winograd's F(4 x 4, 3 x 3), forward and backward.
+//
+// The result is cut into tiles of 4 x 4 pixels, each from 6 x 6 of the image. With V = B' d B of a tile's pixels d and
+// U = G g G' of the taps g, for each of 36 planes p, all channels and many tiles at once:
+//   forward:   M_p = V_p U_p,           y = A' M A + bias
+//   backward:  W = A dz A',             dU_p = V_p' W_p,  dg = G' dU G,  dV_p = W_p U_p',  dx += B dV B'
+// so one W serves both gradients. The planes of some tiles at a time stay in the second-level cache.
+//
+// f32 only, and only where a wide instruction set is there; cpu/convolution.h computes all others, and is what this one
+// is tested against. A NaN or an infinity in a tile spreads over the tile.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include <xent/ops/cpu/convolution.h>
+
+namespace xent::cpu {
+
+class Winograd {
+ public:
+  // Says whether this is the way to compute a convolution: taps of 3 x 3, next to each other, at least 16 channels on
+  // both sides, and tiles and vectors so full that at least half of the multiplications are saved. It depends on the
+  // problem and the machine, never on threads.
+  static bool serves(const Convolution& c);
+
+  explicit Winograd(const Convolution& c);
+
+  // y = f(x * weight + bias).  scratch: forward_scratch() elements.
+  void forward(const float* x, const float* weight, const Epilogue<float>& epilogue, float* y, float* scratch) const;
+  int64_t forward_scratch() const { return weight_planes() + forward_parts() * chunk_planes(); }
+
+  // dx = beta dx + the adjoint applied to dz, dweight likewise; null where it is not wanted. transposed is the weight's
+  // transpose, [out, 3, 3, in].  scratch: backward_scratch() elements.
+  struct Gradient {
+    float* to;
+    float beta;
+  };
+  void backward(const float* x, const float* dz, const float* transposed, const Gradient& dx, const Gradient& dweight,
+                float* scratch) const;
+  int64_t backward_scratch() const {
+    return transposed_planes() + backward_parts() * (gradient_planes() + chunk_planes());
+  }
+
+ private:
+  static constexpr int64_t planes = 36;
+
+  int64_t image_tiles() const { return tile_rows_ * tile_columns_; }
+  int64_t tiles() const { return c_.batch * image_tiles(); }
+  int64_t forward_parts() const { return c_.parts((tiles() + chunk_ - 1) / chunk_); }
+  int64_t backward_parts() const;  // whole images each: tiles of an image overlap
+
+  int64_t image_plane() const { return chunk_ * in_ + 16; }  // of V; 16 lest all planes fall on the same cache lines
+  int64_t result_plane() const { return chunk_ * out_ + 16; }
+  int64_t chunk_planes() const { return planes * (image_plane() + result_plane()); }
+  int64_t weight_planes() const { return planes * c_.in * out_; }
+  int64_t transposed_planes() const { return planes * c_.out * in_; }
+  int64_t gradient_planes() const { return planes * c_.in * out_; }
+
+  Convolution c_;
+  int64_t in_, out_;  // channels of the planes: a multiple of 16
+  int64_t tile_rows_, tile_columns_;
+  int64_t chunk_;  // tiles transformed at a time
+};
+
+}  // namespace xent::cpu

@@ -1,0 +1,12 @@
+// Winograd's transforms for AVX2 with FMA. Empty on other architectures.
+#if defined(__AVX2__) && defined(__FMA__)
+
+#include <xent/ops/cpu/winograd_kernel.h>
+
+namespace xent::cpu::avx2 {
+
+constinit const WinogradKernel winograd = WinogradTransforms<8>::kernel;
+
+}  // namespace xent::cpu::avx2
+
+#endif
