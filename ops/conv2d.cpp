@@ -3,9 +3,9 @@
 //          dx = each dz[n, i, j, o] w[k, l, c, o] added where x was read
 //          dw = x' dz over all pixels,  db = sum of dz over all pixels
 //
-// s, p, d: stride, padding, dilation; x outside the image is 0. The sums are products of matrices (cpu/convolution.h),
-// of transformed tiles where that takes fewer of them (cpu/winograd.h): bias and activation are applied while a block
-// is in the cache, and f'(z) is told from y, so z is never stored.
+// s, p, d: stride, padding, dilation; x outside the image is 0. The sums are products of matrices, of gathered patches
+// (cpu/convolution.h) or, where that takes fewer multiplications, of transformed tiles (cpu/winograd.h): bias and
+// activation are applied while a block is in the cache, and f'(z) is told from y, so z is never stored.
 #include <algorithm>
 #include <limits>
 
@@ -67,20 +67,20 @@ cpu::Convolution convolution_of(const Call& call) {
   return {call.in[0].shape, call.in[1].shape, call.out[0].shape, call.attrs.as<Conv2dAttrs>().options};
 }
 
-bool by_winograd(const Call& call, const cpu::Convolution& c) {
-  return call.out[0].dtype == DType::f32 && cpu::Winograd::serves(c);
+bool by_tiles(const Call& call) {
+  return call.out[0].dtype == DType::f32 && cpu::Winograd::serves(convolution_of(call));
 }
 
 size_t conv2d_workspace(const Call& call) {
   if (call.out[0].shape.elements() == 0) return 0;
   const cpu::Convolution c = convolution_of(call);
-  const int64_t elements = by_winograd(call, c) ? cpu::Winograd(c).forward_scratch() : c.scratch(c.forward_parts());
-  return static_cast<size_t>(elements) * size_of(call.out[0].dtype);
+  const int64_t scratch = by_tiles(call) ? cpu::Winograd(c).forward_scratch() : c.scratch(c.forward_parts());
+  return static_cast<size_t>(scratch) * size_of(call.out[0].dtype);
 }
 
-// The workspace of backward, in elements. dz has a place of its own unless it is dy itself.
+// The workspace of backward by patches, in elements. dz has a place of its own unless it is dy itself.
 struct GradWorkspace {
-  int64_t dz, transposed, partials = 0, scratch;
+  int64_t dz, transposed, partials, patches;
   size_t sums;  // bytes, of the bias gradient; first, as f64
 
   explicit GradWorkspace(const Call& call) {
@@ -88,21 +88,20 @@ struct GradWorkspace {
     const bool activated = call.attrs.as<Conv2dAttrs>().options.activation != Activation::none;
     dz = activated ? call.out[0].shape.elements() : 0;
     transposed = c.depth() * c.out;
-    if (by_winograd(call, c)) {
-      scratch = cpu::Winograd(c).backward_scratch();
-    } else {
-      partials = c.weight_parts() * c.depth() * c.out;
-      scratch = c.scratch(cpu::Convolution::most_parts);
-    }
+    partials = c.weight_parts() * c.depth() * c.out;
+    patches = c.scratch(cpu::Convolution::most_parts);
     sums = cpu::AxisSum({c.pixels(), c.out}, 0b01).workspace();
   }
   size_t bytes(DType dtype) const {
-    return sums + static_cast<size_t>(dz + transposed + partials + scratch) * size_of(dtype);
+    return sums + static_cast<size_t>(dz + transposed + partials + patches) * size_of(dtype);
   }
 };
 
 size_t conv2d_grad_workspace(const Call& call) {
-  return call.out[0].shape.elements() == 0 ? 0 : GradWorkspace(call).bytes(call.out[0].dtype);
+  if (call.out[0].shape.elements() == 0) return 0;
+  if (by_tiles(call))
+    return static_cast<size_t>(cpu::Winograd(convolution_of(call)).backward_scratch()) * sizeof(float);
+  return GradWorkspace(call).bytes(call.out[0].dtype);
 }
 
 }  // namespace
@@ -113,9 +112,10 @@ void conv2d(const Call& call) {
   const Slice &x = call.in[0], &weight = call.in[1], &bias = call.in[2], &y = call.out[0];
   if (y.shape.elements() == 0) return;
   const Activation activation = call.attrs.as<Conv2dAttrs>().options.activation;
-  if (const Convolution c = convolution_of(call); by_winograd(call, c))
-    return Winograd(c).forward(x.as<float>(), weight.as<float>(), {bias.as<float>(), activation}, y.as<float>(),
-                               static_cast<float*>(call.workspace));
+  if (by_tiles(call))
+    return Winograd(convolution_of(call))
+        .forward(x.as<float>(), weight.as<float>(), {bias.as<float>(), activation}, y.as<float>(),
+                 static_cast<float*>(call.workspace));
   dispatch_compute(y.dtype, [&]<class T>() {
     convolve<T>(convolution_of(call), x.as<T>(), weight.as<T>(), {bias.as<T>(), activation}, y.as<T>(),
                 static_cast<T*>(call.workspace));
@@ -134,12 +134,6 @@ void add_partials(const T* partials, int64_t parts, int64_t elements, const Slic
 }
 
 template <class T>
-void transpose(const T* from, int64_t rows, int64_t columns, T* to) {
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < columns; ++j) to[j * rows + i] = from[i * columns + j];
-}
-
-template <class T>
 void conv2d_grad_of(const Call& call) {
   const Slice &x = call.in[0], &weight = call.in[1];
   const Slice &dx = call.grad_in[0], &dw = call.grad_in[1], &db = call.grad_in[2];
@@ -148,18 +142,18 @@ void conv2d_grad_of(const Call& call) {
   T* dz_place = reinterpret_cast<T*>(static_cast<std::byte*>(call.workspace) + sizes.sums);
   T* transposed = dz_place + sizes.dz;
   T* partials = transposed + sizes.transposed;
-  T* scratch = partials + sizes.partials;
+  T* patches = partials + sizes.partials;
 
   const T* dz = activation_grad(call.attrs.as<Conv2dAttrs>().options.activation, call.out[0].as<T>(),
                                 call.grad_out[0].as<T>(), dz_place, call.out[0].shape.elements());
-  if (dx) transpose(weight.as<T>(), c.depth(), c.out, transposed);
-  if constexpr (std::is_same_v<T, float>) {
-    if (by_winograd(call, c))
-      Winograd(c).backward(x.as<T>(), dz, transposed, {dx.as<T>(), dx.beta}, {dw.as<T>(), dw.beta}, scratch);
+  if (dx) {
+    const int64_t depth = c.depth();
+    for (int64_t i = 0; i < depth; ++i)
+      for (int64_t o = 0; o < c.out; ++o) transposed[o * depth + i] = weight.as<T>()[i * c.out + o];
+    convolve_grad_images<T>(c, dz, transposed, dx.beta, dx.as<T>(), patches);
   }
-  if (dx && !by_winograd(call, c)) convolve_grad_images<T>(c, dz, transposed, dx.beta, dx.as<T>(), scratch);
-  if (dw && !by_winograd(call, c)) {
-    convolve_grad_weight<T>(c, x.as<T>(), dz, partials, scratch);
+  if (dw) {
+    convolve_grad_weight<T>(c, x.as<T>(), dz, partials, patches);
     add_partials(partials, c.weight_parts(), c.depth() * c.out, dw);
   }
   if (db)
@@ -171,8 +165,18 @@ void conv2d_grad_of(const Call& call) {
                 call.workspace);
 }
 
+void conv2d_grad_by_tiles(const Call& call) {
+  const auto gradient = [&](size_t i) { return Winograd::Gradient{call.grad_in[i].as<float>(), call.grad_in[i].beta}; };
+  Winograd(convolution_of(call))
+      .backward(
+          call.in[0].as<float>(), call.in[1].as<float>(),
+          {call.out[0].as<float>(), call.grad_out[0].as<float>(), call.attrs.as<Conv2dAttrs>().options.activation},
+          gradient(0), gradient(1), gradient(2), static_cast<float*>(call.workspace));
+}
+
 void conv2d_grad(const Call& call) {
   dispatch_compute(call.in[0].dtype, [&]<class T>() {
+    if (call.out[0].shape.elements() > 0 && by_tiles(call)) return conv2d_grad_by_tiles(call);
     if (call.out[0].shape.elements() > 0) return conv2d_grad_of<T>(call);
     for (const Slice& gradient : call.grad_in)  // of nothing
       if (gradient && gradient.beta == 0) std::fill_n(gradient.as<T>(), gradient.shape.elements(), T(0));

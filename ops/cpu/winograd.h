@@ -17,6 +17,8 @@
 
 namespace xent::cpu {
 
+struct WinogradPatch;
+
 class Winograd {
  public:
   // Says whether this is the way to compute a convolution: taps of 3 x 3, next to each other, at least 16 channels on
@@ -30,32 +32,41 @@ class Winograd {
   void forward(const float* x, const float* weight, const Epilogue<float>& epilogue, float* y, float* scratch) const;
   int64_t forward_scratch() const { return weight_planes() + forward_parts() * chunk_planes(); }
 
-  // dx = beta dx + the adjoint applied to dz, dweight likewise; null where it is not wanted. transposed is the weight's
-  // transpose, [out, 3, 3, in].  scratch: backward_scratch() elements.
+  // Each gradient = beta times itself + what dy brings; null where it is not wanted. scratch: backward_scratch()
+  // elements, aligned to 8 bytes.
+  struct Result {
+    const float *y, *dy;
+    Activation activation;
+  };
   struct Gradient {
     float* to;
     float beta;
   };
-  void backward(const float* x, const float* dz, const float* transposed, const Gradient& dx, const Gradient& dweight,
-                float* scratch) const;
+  void backward(const float* x, const float* weight, const Result& result, const Gradient& dx, const Gradient& dweight,
+                const Gradient& dbias, float* scratch) const;
   int64_t backward_scratch() const {
-    return transposed_planes() + backward_parts() * (gradient_planes() + chunk_planes());
+    return backward_parts() * (2 * out_ + weight_planes() + chunk_planes()) + transposed_planes() + c_.depth() * c_.out;
   }
 
  private:
   static constexpr int64_t planes = 36;
+  static constexpr int64_t apart = 16;  // elements after each plane, lest all of them fall on the same cache lines
 
   int64_t image_tiles() const { return tile_rows_ * tile_columns_; }
   int64_t tiles() const { return c_.batch * image_tiles(); }
   int64_t forward_parts() const { return c_.parts((tiles() + chunk_ - 1) / chunk_); }
   int64_t backward_parts() const;  // whole images each: tiles of an image overlap
 
-  int64_t image_plane() const { return chunk_ * in_ + 16; }  // of V; 16 lest all planes fall on the same cache lines
-  int64_t result_plane() const { return chunk_ * out_ + 16; }
+  int64_t image_plane() const { return chunk_ * in_ + apart; }  // of V
+  int64_t result_plane() const { return chunk_ * out_ + apart; }
+  int64_t weight_plane() const { return c_.in * out_ + apart; }  // of U, and of dU
+  int64_t transposed_plane() const { return c_.out * in_ + apart; }
   int64_t chunk_planes() const { return planes * (image_plane() + result_plane()); }
-  int64_t weight_planes() const { return planes * c_.in * out_; }
-  int64_t transposed_planes() const { return planes * c_.out * in_; }
-  int64_t gradient_planes() const { return planes * c_.in * out_; }
+  int64_t weight_planes() const { return planes * weight_plane(); }
+  int64_t transposed_planes() const { return planes * transposed_plane(); }
+
+  WinogradPatch pixels_of(int64_t tile) const;  // 6 x 6 of the image
+  WinogradPatch result_of(int64_t tile) const;  // 4 x 4 of the result
 
   Convolution c_;
   int64_t in_, out_;  // channels of the planes: a multiple of 16

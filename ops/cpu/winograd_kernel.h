@@ -26,9 +26,11 @@ struct WinogradKernel {
   void (*image)(const float* x, const WinogradPatch& patch, float* v, int64_t plane);
   void (*image_grad)(const float* dv, int64_t plane, const WinogradPatch& patch, float* dx);
 
-  // y = A' m A + bias, of 4 x 4 pixels, then max(y, 0) if relu; and w = A dz A'. bias may be null.
+  // y = A' m A + bias, of 4 x 4 pixels, then max(y, 0) if relu. bias may be null.
   void (*result)(const float* m, int64_t plane, const WinogradPatch& patch, const float* bias, bool relu, float* y);
-  void (*result_grad)(const float* dz, const WinogradPatch& patch, float* w, int64_t plane);
+
+  // w = A dz A' of dz = dy f'(z), for each Activation f.
+  void (*result_grad[4])(const float* y, const float* dy, const WinogradPatch& patch, float* w, int64_t plane);
 
   // u = G g G' of so many neighbours in one row of the weight, whose taps are so far apart, padded with zeros to a
   // multiple of 16.
@@ -37,6 +39,9 @@ struct WinogradKernel {
   // dg = G' du G, or += if add, where du is the sum of parts that are so far apart.
   void (*weight_grad)(const float* du, int64_t plane, int64_t part, int64_t parts, int64_t columns, bool add, float* dg,
                       int64_t tap);
+
+  // Copies rows of so many elements, a multiple of 16, that are so far apart, to one after the other.
+  void (*pack)(const float* from, int64_t distance, int64_t rows, int64_t columns, float* to);
 };
 
 namespace avx2 {
@@ -129,7 +134,7 @@ struct WinogradTransforms {
   template <class Map, class Load, class Store>
   __attribute__((always_inline)) static void both_sides(const Load& load, const Store& store) {
     Vector half[Map::to][Map::from];
-#pragma GCC unroll 6
+#pragma GCC unroll 1
     for (int j = 0; j < Map::from; ++j) {
       Vector x[Map::from], y[Map::to];
 #pragma GCC unroll 6
@@ -138,7 +143,7 @@ struct WinogradTransforms {
 #pragma GCC unroll 6
       for (int i = 0; i < Map::to; ++i) half[i][j] = y[i];
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 1
     for (int i = 0; i < Map::to; ++i) {
       Vector y[Map::to];
       Map::apply(half[i], y);
@@ -189,19 +194,25 @@ struct WinogradTransforms {
           each(patch.at + i * patch.line + j * patch.channels + c + k, (i * side + j) * lanes + k);
   }
 
-  template <class Map>
-  static void from_image(const float* image, const WinogradPatch& patch, float* planes, int64_t plane) {
+  // Takes pixels from one image, or combines those of two: the second may be null.
+  template <class Map, class Combine>
+  static void from_image(const float* image, const float* second, const WinogradPatch& patch, float* planes,
+                         int64_t plane, const Combine& combine) {
     constexpr int side = Map::from;
-    float copy[side * side * lanes];
+    float copy[side * side * lanes], second_copy[side * side * lanes];
     for (int64_t c = 0; c < padded(patch.channels); c += lanes) {
-      Pixels<const float> pixels{copy, side * lanes, lanes};
+      Pixels<const float> pixels{copy, side * lanes, lanes}, seconds{second_copy, side * lanes, lanes};
       if (inside<side>(patch, c)) {
         pixels = {image + (patch.at + c), patch.line, patch.channels};
+        if (second) seconds = {second + (patch.at + c), patch.line, patch.channels};
       } else {
-        for (float& lane : copy) lane = 0;
-        each_inside<side>(patch, c, [&](int64_t from, int64_t to) { copy[to] = image[from]; });
+        for (int i = 0; i < side * side * lanes; ++i) copy[i] = second_copy[i] = 0;
+        each_inside<side>(patch, c, [&](int64_t from, int64_t to) {
+          copy[to] = image[from];
+          if (second) second_copy[to] = second[from];
+        });
       }
-      both_sides<Map>([&](int i, int j) { return load(pixels(i, j)); },
+      both_sides<Map>([&](int i, int j) { return combine(pixels(i, j), seconds(i, j)); },
                       [&](int i, int j, Vector y) { store(planes + (i * Map::to + j) * plane + c, y); });
     }
   }
@@ -229,7 +240,7 @@ struct WinogradTransforms {
   }
 
   static void image(const float* x, const WinogradPatch& patch, float* v, int64_t plane) {
-    from_image<ImageMap>(x, patch, v, plane);
+    from_image<ImageMap>(x, nullptr, patch, v, plane, [](const float* pixel, const float*) { return load(pixel); });
   }
   static void image_grad(const float* dv, int64_t plane, const WinogradPatch& patch, float* dx) {
     to_image<ImageGradMap, true>(dv, plane, patch, dx, [](Vector y, int64_t) { return y; });
@@ -242,8 +253,24 @@ struct WinogradTransforms {
       return z;
     });
   }
-  static void result_grad(const float* dz, const WinogradPatch& patch, float* w, int64_t plane) {
-    from_image<ResultGradMap>(dz, patch, w, plane);
+
+  // f'(z) of each Activation, told from y = f(z).
+  struct Identity {
+    static Vector slope(Vector) { return Vector{} + 1.f; }
+  };
+  struct Relu {
+    static Vector slope(Vector y) { return y <= 0.f ? Vector{} : Vector{} + 1.f; }
+  };
+  struct Tanh {
+    static Vector slope(Vector y) { return (1.f - y) * (1.f + y); }
+  };
+  struct Sigmoid {
+    static Vector slope(Vector y) { return y * (1.f - y); }
+  };
+  template <class F>
+  static void result_grad(const float* y, const float* dy, const WinogradPatch& patch, float* w, int64_t plane) {
+    from_image<ResultGradMap>(dy, y, patch, w, plane,
+                              [](const float* d, const float* at) { return load(d) * F::slope(load(at)); });
   }
 
   static void weight(const float* g, int64_t tap, int64_t columns, float* u, int64_t plane) {
@@ -267,7 +294,14 @@ struct WinogradTransforms {
           });
   }
 
-  static constexpr WinogradKernel kernel = {image, image_grad, result, result_grad, weight, weight_grad};
+  static void pack(const float* from, int64_t distance, int64_t rows, int64_t columns, float* to) {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < columns; c += lanes) store(to + r * columns + c, load(from + r * distance + c));
+  }
+
+  static constexpr WinogradKernel kernel = {
+      image,  image_grad,  result, {result_grad<Identity>, result_grad<Relu>, result_grad<Tanh>, result_grad<Sigmoid>},
+      weight, weight_grad, pack};
 };
 
 }  // namespace
