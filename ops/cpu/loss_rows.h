@@ -142,12 +142,17 @@ class LossRows : public TargetRows {
       : TargetRows(call, call.in[loss_in::logits].shape, attrs),
         logits_(call.in[loss_in::logits].as<T>()),
         addend_{call.in[loss_in::grad_addend]},
-        softmax_(attrs.options.input == SoftmaxCrossEntropyOptions::Input::logits) {}
+        softmax_(attrs.options.input == SoftmaxCrossEntropyOptions::Input::logits),
+        kernel_(rows().inner == 1 && at_most_max(call) ? loss_kernel(dtype_of<T>) : nullptr) {}
 
-  Statistics statistics(int64_t r) const {
+  // kept: see LossKernel.
+  Statistics statistics(int64_t r, float* kept = nullptr) const {
     if (!softmax_) return {0, 0};
-    return row_statistics(logits_ + rows().start(r), rows().classes, rows().inner);
+    return row_statistics(logits_ + rows().start(r), rows().classes, rows().inner, kept);
   }
+
+  // Has grad_logits in the logits' type a use for kept exponentials?
+  bool keeps() const { return kernel_ && softmax_ && !addend_ && !dense() && !smoothed(); }
 
   W log_prob(int64_t at, const Statistics& s) const { return (static_cast<W>(logits_[at]) - s.max) - s.log_sum; }
 
@@ -165,10 +170,10 @@ class LossRows : public TargetRows {
     return sum;
   }
 
-  // Writes the gradient of a row's logits; upstream: that of raw(). grad_log_probs may be empty.
+  // Writes the gradient of a row's logits; upstream: that of raw(). grad_log_probs may be empty, and kept null.
   template <class G>
   void grad_logits(const Row& row, int64_t r, const Statistics& s, double upstream, const Numbers& grad_log_probs,
-                   G* dx) const {
+                   const float* kept, G* dx) const {
     const int64_t start = rows().start(r), inner = rows().inner, classes = rows().classes;
     dx += start;
     const bool plain = !addend_ && !grad_log_probs;
@@ -181,8 +186,13 @@ class LossRows : public TargetRows {
       const auto scale = static_cast<W>(share);
       const W label_log_prob = row.label >= 0 ? log_prob(start + row.label * inner, s) : 0;  // dx may be the logits
       const T* x = logits_ + start;
-      for (int64_t c = 0; c < classes; ++c)
-        dx[c * inner] = convert<G>(scale * std::exp((static_cast<W>(x[c * inner]) - s.max) - s.log_sum));
+      if (std::is_same_v<G, T> && kernel_) {
+        const double factor = share * std::exp(-static_cast<double>(s.log_sum));
+        kernel_->grad(x, classes, static_cast<float>(s.max), static_cast<float>(factor), kept, dx);
+      } else {
+        for (int64_t c = 0; c < classes; ++c)
+          dx[c * inner] = convert<G>(scale * std::exp((static_cast<W>(x[c * inner]) - s.max) - s.log_sum));
+      }
       // p - 1 would lose what p is short of 1 by; expm1 does not.
       if (row.label >= 0) dx[row.label * inner] = convert<G>(scale * std::expm1(label_log_prob));
     } else {
@@ -234,9 +244,15 @@ class LossRows : public TargetRows {
     }
   }
 
+  // Are the logits known not to exceed the pairs' m? Not where log-probabilities stand for logits, without pairs.
+  static bool at_most_max(const Call& call) {
+    return call.in.size() <= loss_in::statistics || call.in[loss_in::statistics];
+  }
+
   const T* logits_;
   Numbers addend_;
   bool softmax_;
+  const LossKernel* kernel_;  // null: the row's elements are apart, or the machine has none
 };
 
 }  // namespace xent::cpu

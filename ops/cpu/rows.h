@@ -8,6 +8,7 @@
 
 #include <xent/core/parallel.h>
 #include <xent/core/shape.h>
+#include <xent/ops/cpu/loss_kernel.h>
 
 namespace xent::cpu {
 
@@ -42,10 +43,16 @@ struct RowStatistics {
 template <class T>
 using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-// Sums in f64, in order. An element of +inf, a NaN, or a row of nothing but -inf gives NaN, as IEEE has it.
+// Sums in f64, in order. An element of +inf, a NaN, or a row of nothing but -inf gives NaN, as IEEE has it. kept: see
+// LossKernel.
 template <class T>
-RowStatistics<Wide<T>> row_statistics(const T* x, int64_t classes, int64_t stride) {
+RowStatistics<Wide<T>> row_statistics(const T* x, int64_t classes, int64_t stride, float* kept = nullptr) {
   using W = Wide<T>;
+  if constexpr (std::is_same_v<W, float>)
+    if (const LossKernel* kernel = stride == 1 ? loss_kernel(dtype_of<T>) : nullptr) {
+      const RowSum row = kernel->sum(x, classes, kept);
+      return {row.max, static_cast<W>(std::log(row.sum))};
+    }
   auto max = static_cast<W>(x[0]);
   for (int64_t c = 1; c < classes; ++c) {
     const auto value = static_cast<W>(x[c * stride]);

@@ -62,6 +62,12 @@ double denominator_of(const TargetRows& target, const Reduction& reduction, cons
   return sum_rows(target.rows(), [&](int64_t row) { return target.share(row); });
 }
 
+// Where a thread keeps the exponentials of the row it is at: see LossKernel.
+float* kept_exponentials() {
+  alignas(64) thread_local std::array<float, LossKernel::most_kept> kept;
+  return kept.data();
+}
+
 void store(const Slice& out, int64_t i, double value) {
   dispatch_floating(out.dtype, [&]<class O>() { out.as<O>()[i] = convert<O>(value); });
 }
@@ -138,10 +144,12 @@ void forward(const char* op, const Call& call) {
   const Slice& log_probs = call.out[loss_out::log_probs];
   const Slice& grad = attrs.with_grad ? call.out[loss_out::grad] : Slice{};
   auto* statistics = call.out[loss_out::statistics].template as<typename LossRows<T>::W>();
+  const bool keeps = attrs.with_grad && grad.dtype == dtype_of<T> && loss.keeps();
   const auto one_row = [&](int64_t r) {
     const Row row = loss.row(r);
+    float* kept = keeps ? kept_exponentials() : nullptr;
     const bool read = (!row.skipped && !row.poisoned) || options.output.log_probs;
-    const auto s = read ? loss.statistics(r) : typename LossRows<T>::Statistics{0, 0};
+    const auto s = read ? loss.statistics(r, kept) : typename LossRows<T>::Statistics{0, 0};
     statistics[2 * r] = s.max;
     statistics[2 * r + 1] = s.log_sum;
     if (options.output.log_probs)
@@ -158,7 +166,7 @@ void forward(const char* op, const Call& call) {
       Row counted = row;
       counted.skipped = row.skipped || division.zero_grad;
       dispatch_floating(grad.dtype, [&]<class G>() {
-        loss.grad_logits(counted, r, s, weight / division.by, Numbers{}, grad.as<G>());
+        loss.grad_logits(counted, r, s, weight / division.by, Numbers{}, kept, grad.as<G>());
       });
     }
     return divides_rows && !row.skipped ? value / division.by : value;
@@ -224,7 +232,7 @@ void backward(const Call& call, const LossGrad& grad) {
     counted.skipped = row.skipped || !grad_loss || division.zero_grad;
     if (grad.logits)
       dispatch_floating(grad.logits.dtype, [&]<class G>() {
-        loss.grad_logits(counted, r, s, upstream * row.element, grad_log_probs, grad.logits.as<G>());
+        loss.grad_logits(counted, r, s, upstream * row.element, grad_log_probs, nullptr, grad.logits.as<G>());
       });
     const bool asked = grad.target || grad.element_weights;
     if (asked && statistics && row.skipped && counts) s = loss.statistics(r);  // forward passed it by

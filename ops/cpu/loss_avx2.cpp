@@ -1,0 +1,40 @@
+// The loops over a row of logits for AVX2 with FMA and F16C. Empty on other architectures.
+#if defined(__AVX2__)
+
+#include <immintrin.h>
+
+#include <xent/ops/cpu/loss_loops.h>
+
+namespace xent::cpu::avx2 {
+
+namespace {
+
+struct PairsOfF16 : LossVectors<32> {
+  using Element = uint16_t;
+  static constexpr Element lowest = 0xfc00;
+
+  static void load_pair(const Element* x, Floats& a, Floats& b) {
+    a = widened(x);
+    b = widened(x + lanes);
+  }
+  static void store_pair(Element* y, Floats a, Floats b) {
+    narrow(y, a);
+    narrow(y + lanes, b);
+  }
+  static Floats widened(const Element* x) {
+    return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+  }
+  static void narrow(Element* y, Floats value) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y), _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT));
+  }
+};
+
+}  // namespace
+
+constinit const LossKernel loss_f32 = loss_kernel_of<PairsOfF32<32>>;
+constinit const LossKernel loss_f16 = loss_kernel_of<PairsOfF16>;
+constinit const LossKernel loss_bf16 = loss_kernel_of<PairsOfBF16<32>>;
+
+}  // namespace xent::cpu::avx2
+
+#endif

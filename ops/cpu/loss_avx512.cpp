@@ -1,0 +1,41 @@
+// The loops over a row of logits for AVX-512. Empty on other architectures.
+#if defined(__AVX512F__)
+
+#include <immintrin.h>
+
+#include <xent/ops/cpu/loss_loops.h>
+
+namespace xent::cpu::avx512 {
+
+namespace {
+
+struct PairsOfF16 : LossVectors<64> {
+  using Element = uint16_t;
+  static constexpr Element lowest = 0xfc00;
+
+  static void load_pair(const Element* x, Floats& a, Floats& b) {
+    a = widened(x);
+    b = widened(x + lanes);
+  }
+  static void store_pair(Element* y, Floats a, Floats b) {
+    narrow(y, a);
+    narrow(y + lanes, b);
+  }
+  static Floats widened(const Element* x) {  // with all lanes in the mask: GCC warns of its own _mm512_cvtph_ps
+    return (Floats)_mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+  }
+  static void narrow(Element* y, Floats value) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y),
+                        _mm512_maskz_cvtps_ph(0xFFFF, (__m512)value, _MM_FROUND_TO_NEAREST_INT));
+  }
+};
+
+}  // namespace
+
+constinit const LossKernel loss_f32 = loss_kernel_of<PairsOfF32<64>>;
+constinit const LossKernel loss_f16 = loss_kernel_of<PairsOfF16>;
+constinit const LossKernel loss_bf16 = loss_kernel_of<PairsOfBF16<64>>;
+
+}  // namespace xent::cpu::avx512
+
+#endif

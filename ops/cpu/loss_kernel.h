@@ -1,0 +1,40 @@
+// The loops over one row of adjacent logits that softmax and its loss spend their time in: the largest element, the sum
+// of exponentials, and the gradient, compiled once per instruction set. rows.h and loss_rows.h do the same for any row,
+// and are what these are tested against.
+#pragma once
+
+#include <cstdint>
+
+#include <xent/core/dtype.h>
+
+namespace xent::cpu {
+
+// The largest element m of a row, and the sum of exp(x - m). What is short of 1 in the sum's other terms is not lost in
+// the 1 that m itself adds: they are summed apart, and only then in f64.
+struct RowSum {
+  float max;
+  double sum;
+};
+
+struct LossKernel {
+  static constexpr int64_t most_kept = 1 << 15;  // exponentials: 128 KiB, which stay in the second-level cache
+
+  // Also keeps the first most_kept of exp(x - m) for grad, in its own order, unless kept is null. It is as long as the
+  // row rounded up to a multiple of 32, at most most_kept.
+  RowSum (*sum)(const void* x, int64_t classes, float* kept);
+
+  // dx = factor exp(x - max) in the type of the logits, rounded once. dx may be x.
+  void (*grad)(const void* x, int64_t classes, float max, float factor, const float* kept, void* dx);
+};
+
+// The loops for this machine and logits of that type; null where there are none.
+const LossKernel* loss_kernel(DType dtype);
+
+namespace avx2 {
+extern const LossKernel loss_f32, loss_f16, loss_bf16;
+}
+namespace avx512 {
+extern const LossKernel loss_f32, loss_f16, loss_bf16;
+}
+
+}  // namespace xent::cpu
