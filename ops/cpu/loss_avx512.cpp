@@ -11,6 +11,7 @@ namespace {
 
 struct PairsOfF16 : LossVectors<64> {
   using Element = uint16_t;
+  static constexpr uint32_t first = lanes, step = 1;
   static constexpr Element lowest = 0xfc00;
 
   static void load_pair(const Element* x, Floats& a, Floats& b) {

@@ -19,12 +19,15 @@ struct RowSum {
 struct LossKernel {
   static constexpr int64_t most_kept = 1 << 15;  // exponentials: 128 KiB, which stay in the second-level cache
 
-  // Also keeps the first most_kept of exp(x - m) for grad, in its own order, unless kept is null. It is as long as the
-  // row rounded up to a multiple of 32, at most most_kept.
+  // Also keeps exp(x - m) for grad, of the first most_kept elements and in a form of its own, unless kept is null. That
+  // has room for as many elements as the row has, rounded up to a multiple of 32, or for most_kept.
   RowSum (*sum)(const void* x, int64_t classes, float* kept);
 
-  // dx = factor exp(x - max) in the type of the logits, rounded once. dx may be x.
+  // dx = factor exp(x - max) in the type of the logits, rounded once. No x is larger than max. dx may be x.
   void (*grad)(const void* x, int64_t classes, float max, float factor, const float* kept, void* dx);
+
+  // Does grad round only once with this factor? Not with a tiny one.
+  static bool takes(double factor) { return factor > 0x1p-90 || factor < -0x1p-90 || factor == 0; }
 };
 
 // The loops for this machine and logits of that type; null where there are none.

@@ -24,14 +24,21 @@ struct LossVectors {
   static Floats load(const float* from) { return *reinterpret_cast<const FloatsAt*>(from); }
   static void store(float* to, Floats value) { *reinterpret_cast<FloatsAt*>(to) = value; }
   static Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+  static Words numbered(uint32_t first, uint32_t step) {  // first, first + step, ...
+    alignas(bytes) uint32_t lane[lanes];
+    for (int i = 0; i < lanes; ++i) lane[i] = first + step * static_cast<uint32_t>(i);
+    return *reinterpret_cast<const WordsAt*>(lane);
+  }
 };
 
-// Two vectors of logits at a time, in whatever order is cheap. A pair is of f32 ...
+// Two vectors of logits at a time, in whatever order is cheap: `first` and `step` say which elements are in the second
+// vector, and how far apart those of a vector are. A pair is of f32 ...
 template <int bytes>
 struct PairsOfF32 : LossVectors<bytes> {
   using Element = float;
   using typename LossVectors<bytes>::Floats;
   using LossVectors<bytes>::lanes;
+  static constexpr uint32_t first = lanes, step = 1;
   static constexpr Element lowest = -__builtin_inff();
 
   static void load_pair(const Element* x, Floats& a, Floats& b) {
@@ -51,6 +58,7 @@ struct PairsOfBF16 : LossVectors<bytes> {
   using typename LossVectors<bytes>::Floats;
   using typename LossVectors<bytes>::Words;
   using typename LossVectors<bytes>::WordsAt;
+  static constexpr uint32_t first = 1, step = 2;
   static constexpr Element lowest = 0xff80;
 
   static void load_pair(const Element* x, Floats& a, Floats& b) {
@@ -67,47 +75,54 @@ struct PairsOfBF16 : LossVectors<bytes> {
   }
 };
 
-// exp(x) for x <= 0 within 1 ulp, subnormal results included: vector_exp has the method, and all floats.
+// 2^26 exp(x) for x <= 0 within 1 ulp, and 0 below -104. So scaled no result is subnormal, and a product with it rounds
+// only once. With n = round(x log2 e): 2^(n + f) = 2^n (1 + f q(f)), |f| <= 1/2, q of the least relative error for its
+// degree. An f that rounds once takes a fused multiply-add.
+constexpr float exp_scale = 0x1p26f;
+
 template <class Vectors>
-[[gnu::always_inline]] inline typename Vectors::Floats exp_below(typename Vectors::Floats x) {
+[[gnu::always_inline]] inline typename Vectors::Floats scaled_exp(typename Vectors::Floats x) {
   using Floats = typename Vectors::Floats;
   using Words = typename Vectors::Words;
-  constexpr float shifter = 0x1.8p23f + 191;  // the lowest bits of a sum with it are n + 191, those of 2^(n + 64)
-  const Floats lowest = Floats{} - 104;       // whose exponential is 0
-  const Floats bounded = lowest > x ? lowest : x;
+  constexpr float shifter = 0x1.8p23f + 127 + 26;  // the lowest bits of a sum with it are the exponent of 2^(n + 26)
+  const Floats lowest = Floats{} - 104;
+  const Floats bounded = lowest > x ? lowest : x;  // NaN passes
   const Floats shifted = bounded * 0x1.715476p0f + shifter;
-  const Floats n = shifted - shifter;
-  const Floats r = (bounded - n * 0x1.63p-1f) - n * -0x1.bd0106p-13f;
-  Floats power = r * 0x1.6a1fa8p-10f + 0x1.123a1ap-7f;
-  power = power * r + 0x1.5558f8p-5f;
-  power = power * r + 0x1.555492p-3f;
-  power = power * r + 0x1.fffffcp-2f;
-  power = power * r + 1.0f;
-  power = power * r + 1.0f;
-  return power * (Floats)((Words)shifted << 23) * 0x1p-64f;  // two factors: 2^n may be too small for a normal float
+  const Floats f = bounded * 0x1.715476p0f - (shifted - shifter);
+  Floats power = f * 0x1.44138ap-13f + 0x1.5f0890p-10f;
+  power = power * f + 0x1.3b2a54p-7f;
+  power = power * f + 0x1.c6af6cp-5f;
+  power = power * f + 0x1.ebfbe0p-3f;
+  power = power * f + 0x1.62e430p-1f;
+  power = power * f + 1.0f;
+  return power * (Floats)((Words)shifted << 23);
 }
 
-template <class Vectors>
-[[gnu::always_inline]] inline float largest_lane(typename Vectors::Floats x) {
-  float largest = x[0];
-  for (int i = 1; i < Vectors::lanes; ++i) largest = x[i] > largest ? x[i] : largest;
-  return largest;
-}
-
-// The elements of a row past its last whole pair, filled up.
+// A row shorter than a pair, filled up.
 template <class Pairs>
-struct LastPair {
+struct ShortRow {
   static constexpr int64_t size = 2 * Pairs::lanes;
-  typename Pairs::Element elements[size];
+  typename Pairs::Element elements[size] = {};
 
-  LastPair(const typename Pairs::Element* x, int64_t count) {
-    for (int64_t i = 0; i < size; ++i) elements[i] = Pairs::lowest;
-    __builtin_memcpy(elements, x, static_cast<size_t>(count) * sizeof(*x));
+  ShortRow(const typename Pairs::Element* x, int64_t count) {
+    for (int64_t i = 0; i < size; ++i) elements[i] = i < count ? x[i] : Pairs::lowest;
   }
 };
 
-constexpr int64_t loss_block = 1024;  // classes whose exponentials are summed in f32, 16 to an accumulator at a time
+// Adds up, or takes the largest of, so many numbers, in halves.
+template <int count, class T, class Combine>
+inline T fold(T* values, const Combine& combine) {
+#pragma GCC unroll 4
+  for (int half = count / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) values[i] = combine(values[i], values[i + half]);
+  return values[0];
+}
 
+constexpr int64_t loss_block = 1024;  // classes whose exponentials are summed in f32, at most 16 by one lane
+
+// The functions for a block want its row to be at least a pair long: elements past the last whole pair are read with
+// those before them.
 template <class Pairs>
 inline float block_max(const typename Pairs::Element* x, int64_t count) {
   using Floats = typename Pairs::Floats;
@@ -116,7 +131,7 @@ inline float block_max(const typename Pairs::Element* x, int64_t count) {
   for (Floats& each : most) each = Floats{} - __builtin_inff();
   const auto see = [&](const typename Pairs::Element* from, int at) {
     Pairs::load_pair(from, a, b);
-    most[at] = Pairs::larger(a, most[at]);
+    most[at] = Pairs::larger(a, most[at]);  // NaN loses
     most[at + 1] = Pairs::larger(b, most[at + 1]);
   };
   int64_t i = 0;
@@ -125,50 +140,70 @@ inline float block_max(const typename Pairs::Element* x, int64_t count) {
     see(x + i + pair, 2);
   }
   for (; i + pair <= count; i += pair) see(x + i, 0);
-  if (i < count) see(LastPair<Pairs>(x + i, count - i).elements, 2);
-  return largest_lane<Pairs>(Pairs::larger(Pairs::larger(most[0], most[1]), Pairs::larger(most[2], most[3])));
+  if (i < count) see(x + count - pair, 2);
+  float lane[Pairs::lanes];
+  Pairs::store(lane, Pairs::larger(Pairs::larger(most[0], most[1]), Pairs::larger(most[2], most[3])));
+  return fold<Pairs::lanes>(lane, [](float p, float q) { return p > q ? p : q; });
 }
 
 // Adds a block's exponentials to the sums of the lanes, in the block that has the largest element without those that
-// are 1, and counts these.
+// are 1, and counts these. Asks for the next row meanwhile.
 template <class Pairs, bool has_largest>
-inline int64_t add_block(const typename Pairs::Element* x, int64_t count, float max, float* kept, double* sums) {
+inline int32_t add_block(const typename Pairs::Element* x, int64_t count, float max, float* kept, int64_t to_next,
+                         double* sums) {
   using Floats = typename Pairs::Floats;
   using Words = typename Pairs::Words;
   constexpr int64_t lanes = Pairs::lanes, pair = 2 * lanes;
-  Floats sum[4] = {};
+  Floats sum[4] = {}, a, b;
   Words ones = {};
-  const auto add = [&](Floats logits, int at, float* to) {
-    const Floats power = exp_below<Pairs>(logits - max);
-    if (to) Pairs::store(to, power);
-    if constexpr (has_largest) ones -= (Words)(power >= 1.0f);
-    sum[at] += has_largest ? (power >= 1.0f ? Floats{} : power) : power;
+  const auto add = [&](Floats power, int at) {
+    if constexpr (has_largest) {
+      const auto one = power >= exp_scale;
+      ones -= (Words)one;
+      power = one ? Floats{} : power;
+    }
+    sum[at] += power;
   };
-  const auto add_pair = [&](const typename Pairs::Element* from, int64_t i, int at) {
-    Floats a, b;
+  const auto exp_pair = [&](const typename Pairs::Element* from, int64_t i) {
     Pairs::load_pair(from, a, b);
-    add(a, at, kept ? kept + i : nullptr);
-    add(b, at + 1, kept ? kept + i + lanes : nullptr);
+    a = scaled_exp<Pairs>(a - max);
+    b = scaled_exp<Pairs>(b - max);
+    if (!kept) return;
+    Pairs::store(kept + i, a);
+    Pairs::store(kept + i + lanes, b);
+  };
+  const auto add_pair = [&](int64_t i, int at) {
+    const auto next = reinterpret_cast<uintptr_t>(x + i) + static_cast<uintptr_t>(to_next);
+    __builtin_prefetch(reinterpret_cast<const void*>(next), 0, 2);
+    if constexpr (sizeof(typename Pairs::Element) * pair > 64)
+      __builtin_prefetch(reinterpret_cast<const void*>(next + 64), 0, 2);
+    exp_pair(x + i, i);
+    add(a, at);
+    add(b, at + 1);
   };
   int64_t i = 0;
   for (; i + 2 * pair <= count; i += 2 * pair) {
-    add_pair(x + i, i, 0);
-    add_pair(x + i + pair, i + pair, 2);
+    add_pair(i, 0);
+    add_pair(i + pair, 2);
   }
-  for (; i + pair <= count; i += pair) add_pair(x + i, i, 0);
-  if (i < count) add_pair(LastPair<Pairs>(x + i, count - i).elements, i, 2);
+  for (; i + pair <= count; i += pair) add_pair(i, 0);
+  if (i < count) {
+    exp_pair(x + count - pair, i);
+    const Words seen = Words{} + static_cast<uint32_t>(i + pair - count);
+    add(Pairs::numbered(0, Pairs::step) < seen ? Floats{} : a, 2);
+    add(Pairs::numbered(Pairs::first, Pairs::step) < seen ? Floats{} : b, 3);
+  }
   const Floats total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-  int64_t number_of_ones = 0;
+  int32_t number_of_ones = 0;
   for (int lane = 0; lane < lanes; ++lane) {
     sums[lane] += static_cast<double>(total[lane]);
-    if constexpr (has_largest) number_of_ones += ones[lane];
+    if constexpr (has_largest) number_of_ones += static_cast<int32_t>(ones[lane]);
   }
   return number_of_ones;
 }
 
 template <class Pairs>
-RowSum row_sum(const void* row, int64_t classes, float* kept) {
-  const auto* x = static_cast<const typename Pairs::Element*>(row);
+RowSum long_row_sum(const typename Pairs::Element* x, int64_t classes, float* kept) {
   const auto size = [=](int64_t begin) { return classes - begin < loss_block ? classes - begin : loss_block; };
   float max = -__builtin_inff();
   int64_t largest = 0;  // the first block that has the largest element
@@ -178,45 +213,62 @@ RowSum row_sum(const void* row, int64_t classes, float* kept) {
       largest = begin;
     }
   double sums[Pairs::lanes] = {};
-  double ones = 0;
+  int32_t ones = 0;
+  const int64_t to_next = classes * static_cast<int64_t>(sizeof(*x));
   for (int64_t begin = 0; begin < classes; begin += loss_block) {
     float* to = kept && begin < LossKernel::most_kept ? kept + begin : nullptr;
-    __builtin_prefetch(x + begin + classes);
-    if (begin == largest) ones += static_cast<double>(add_block<Pairs, true>(x + begin, size(begin), max, to, sums));
-    else add_block<Pairs, false>(x + begin, size(begin), max, to, sums);
+    if (begin == largest) ones = add_block<Pairs, true>(x + begin, size(begin), max, to, to_next, sums);
+    else add_block<Pairs, false>(x + begin, size(begin), max, to, to_next, sums);
   }
-  double sum = 0;
-  for (const double lane : sums) sum += lane;
-  return {max, ones + sum};
+  const double sum = fold<Pairs::lanes>(sums, [](double p, double q) { return p + q; });
+  return {max, static_cast<double>(ones) + sum / static_cast<double>(exp_scale)};
+}
+
+template <class Pairs, class Element = typename Pairs::Element>
+void long_row_grad(const Element* x, int64_t classes, float max, float factor, const float* kept, Element* dx) {
+  using Floats = typename Pairs::Floats;
+  constexpr int64_t lanes = Pairs::lanes, pair = 2 * lanes;
+  factor /= exp_scale;
+  const int64_t whole = classes / pair * pair;
+  const int64_t from_kept = !kept ? 0 : whole < LossKernel::most_kept ? whole : LossKernel::most_kept;
+  const auto powers = [&](const typename Pairs::Element* from, Floats& a, Floats& b) {
+    Pairs::load_pair(from, a, b);
+    a = scaled_exp<Pairs>(a - max) * factor;
+    b = scaled_exp<Pairs>(b - max) * factor;
+  };
+  Floats a, b, last_a, last_b;  // the last pair overlaps the one before, and dx may be x: so it is read first
+  if (whole < classes && from_kept == whole) {
+    last_a = Pairs::load(kept + whole) * factor;
+    last_b = Pairs::load(kept + whole + lanes) * factor;
+  } else {
+    powers(x + classes - pair, last_a, last_b);
+  }
+  int64_t i = 0;
+  for (; i < from_kept; i += pair)
+    Pairs::store_pair(dx + i, Pairs::load(kept + i) * factor, Pairs::load(kept + i + lanes) * factor);
+  for (; i < whole; i += pair) {
+    powers(x + i, a, b);
+    Pairs::store_pair(dx + i, a, b);
+  }
+  Pairs::store_pair(dx + classes - pair, last_a, last_b);
+}
+
+template <class Pairs>
+RowSum row_sum(const void* row, int64_t classes, float* kept) {
+  const auto* x = static_cast<const typename Pairs::Element*>(row);
+  if (classes >= 2 * Pairs::lanes) return long_row_sum<Pairs>(x, classes, kept);
+  const ShortRow<Pairs> filled(x, classes);
+  return long_row_sum<Pairs>(filled.elements, filled.size, kept);
 }
 
 template <class Pairs>
 void row_grad(const void* row, int64_t classes, float max, float factor, const float* kept, void* grad) {
-  using Floats = typename Pairs::Floats;
   const auto* x = static_cast<const typename Pairs::Element*>(row);
   auto* dx = static_cast<typename Pairs::Element*>(grad);
-  constexpr int64_t lanes = Pairs::lanes, pair = 2 * lanes;
-  if (factor != factor) factor = __builtin_nanf("");  // one whose bits can be rounded like a number's
-  Floats a, b;
-  const auto power = [&](const typename Pairs::Element* from) {
-    Pairs::load_pair(from, a, b);
-    a = exp_below<Pairs>(a - max);
-    b = exp_below<Pairs>(b - max);
-  };
-  int64_t i = 0;
-  const int64_t whole = classes / pair * pair;
-  if (kept)
-    for (; i < (whole < LossKernel::most_kept ? whole : LossKernel::most_kept); i += pair)
-      Pairs::store_pair(dx + i, Pairs::load(kept + i) * factor, Pairs::load(kept + i + lanes) * factor);
-  for (; i < whole; i += pair) {
-    power(x + i);
-    Pairs::store_pair(dx + i, a * factor, b * factor);
-  }
-  if (i == classes) return;
-  LastPair<Pairs> last(x + i, classes - i);
-  power(last.elements);
-  Pairs::store_pair(last.elements, a * factor, b * factor);
-  __builtin_memcpy(dx + i, last.elements, static_cast<size_t>(classes - i) * sizeof(*dx));
+  if (classes >= 2 * Pairs::lanes) return long_row_grad<Pairs>(x, classes, max, factor, kept, dx);
+  ShortRow<Pairs> filled(x, classes);
+  long_row_grad<Pairs>(filled.elements, filled.size, max, factor, kept, filled.elements);
+  for (int64_t i = 0; i < classes; ++i) dx[i] = filled.elements[i];
 }
 
 template <class Pairs>

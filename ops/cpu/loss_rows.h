@@ -186,8 +186,8 @@ class LossRows : public TargetRows {
       const auto scale = static_cast<W>(share);
       const W label_log_prob = row.label >= 0 ? log_prob(start + row.label * inner, s) : 0;  // dx may be the logits
       const T* x = logits_ + start;
-      if (std::is_same_v<G, T> && kernel_) {
-        const double factor = share * std::exp(-static_cast<double>(s.log_sum));
+      const double factor = share * std::exp(-static_cast<double>(s.log_sum));
+      if (std::is_same_v<G, T> && kernel_ && LossKernel::takes(factor)) {
         kernel_->grad(x, classes, static_cast<float>(s.max), static_cast<float>(factor), kept, dx);
       } else {
         for (int64_t c = 0; c < classes; ++c)

@@ -52,37 +52,35 @@ struct Times {
   }
 };
 
+// Times every call by itself: on a machine that others use as well, the best of many short ones means most.
 void measure(int64_t rows, int64_t classes, DType dtype, int thread_count, int rounds) {
   set_threads(thread_count);
   const Tensor original = normal_sample({rows, classes}, dtype, 1);
   const Tensor labels = label_sample({rows}, classes, DType::i64, 2);
-  Tensor logits = original.clone(), copy = original.clone();
+  Tensor logits = original.clone(), grad = original.clone();
   const int64_t bytes = original.elements() * static_cast<int64_t>(size_of(dtype));
-  const int repeats = std::max<int>(1, static_cast<int>(20'000'000 / bytes));  // some milliseconds to a burst
-  Times in_place, apart, streamed;
-  for (int round = 0; round < rounds + 1; ++round) {
-    double loss = 0, out_of_place = 0, stream = 0;
-    for (int i = 0; i < repeats; ++i) {
-      logits.copy_from(original);
-      loss += milliseconds([&] { logits = softmax_cross_entropy_with_grad(std::move(logits), labels).grad; });
-    }
-    for (int i = 0; i < repeats; ++i)
-      out_of_place += milliseconds([&] { copy = softmax_cross_entropy_with_grad(original, labels).grad; });
-    for (int i = 0; i < repeats; ++i)
-      stream += milliseconds([&] { copy_past_caches(original.raw(), copy.raw(), bytes); });
-    if (round == 0) continue;  // first touches of memory
-    in_place.all.push_back(loss / repeats);
-    apart.all.push_back(out_of_place / repeats);
-    streamed.all.push_back(stream / repeats);
+  const int64_t repeats = std::max<int64_t>(1, 20'000'000 / bytes);  // some milliseconds to a burst
+  Times in_place, apart, copy;
+  for (int round = -1; round < rounds; ++round) {
+    const auto burst = [&](Times& times, const std::function<void()>& work) {
+      for (int64_t i = 0; i < repeats; ++i) times.all.push_back(milliseconds(work));
+    };
+    logits.copy_from(original);
+    burst(in_place, [&] { logits = softmax_cross_entropy_with_grad(std::move(logits), labels).grad; });
+    burst(apart, [&] { grad = softmax_cross_entropy_with_grad(original, labels).grad; });
+    burst(copy, [&] { copy_past_caches(original.raw(), grad.raw(), bytes); });
+    if (round < 0) in_place = apart = copy = {};  // first touches of memory
   }
-  const auto gigabytes_per_second = [&](double ms) { return 2e-6 * static_cast<double>(bytes) / ms; };
-  const double best = in_place.at(0), median = in_place.at(0.5), limit = streamed.at(0.5);
-  std::printf(
-      "[%ld, %ld] %-4s %d threads: %7.3f ms (%.3f to %.3f) %6.1f GB/s, copy %7.3f ms %5.1f GB/s, share %3.0f %% "
-      "(best of both %3.0f %%); apart %7.3f ms %3.0f %% (%3.0f %%)\n",
-      static_cast<long>(rows), static_cast<long>(classes), name(dtype).data(), thread_count, median, in_place.at(0.25),
-      in_place.at(0.75), gigabytes_per_second(median), limit, gigabytes_per_second(limit), 100 * limit / median,
-      100 * streamed.at(0) / best, apart.at(0.5), 100 * limit / apart.at(0.5), 100 * streamed.at(0) / apart.at(0));
+  std::printf("[%ld, %ld] %s, %d threads\n", static_cast<long>(rows), static_cast<long>(classes), name(dtype).data(),
+              thread_count);
+  const auto print = [&](const char* what, Times& times) {
+    std::printf("  %-9s best %8.3f ms %5.1f GB/s %4.0f %% of the copy's; median %8.3f ms (%.3f to %.3f) %4.0f %%\n",
+                what, times.at(0), 2e-6 * static_cast<double>(bytes) / times.at(0), 100 * copy.at(0) / times.at(0),
+                times.at(0.5), times.at(0.25), times.at(0.75), 100 * copy.at(0.5) / times.at(0.5));
+  };
+  print("in place", in_place);
+  print("apart", apart);
+  print("copy", copy);
   std::fflush(stdout);
 }
 
