@@ -9,7 +9,11 @@ namespace xent::cpu::avx2 {
 
 namespace {
 
-struct PairsOfF16 : LossVectors<32> {
+struct Vectors : LossVectors<32> {
+  static Words pick(Words table, Words at) { return (Words)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)at); }
+};
+
+struct PairsOfF16 : Vectors {
   using Element = uint16_t;
   static constexpr uint32_t first = lanes, step = 1;
   static constexpr Element lowest = 0xfc00;
@@ -32,9 +36,9 @@ struct PairsOfF16 : LossVectors<32> {
 
 }  // namespace
 
-constinit const LossKernel loss_f32 = loss_kernel_of<PairsOfF32<32>>;
+constinit const LossKernel loss_f32 = loss_kernel_of<PairsOfF32<Vectors>>;
 constinit const LossKernel loss_f16 = loss_kernel_of<PairsOfF16>;
-constinit const LossKernel loss_bf16 = loss_kernel_of<PairsOfBF16<32>>;
+constinit const LossKernel loss_bf16 = loss_kernel_of<PairsOfBF16<Vectors>>;
 
 }  // namespace xent::cpu::avx2
 

@@ -9,7 +9,13 @@ namespace xent::cpu::avx512 {
 
 namespace {
 
-struct PairsOfF16 : LossVectors<64> {
+struct Vectors : LossVectors<64> {
+  static Words pick(Words table, Words at) {
+    return (Words)_mm512_maskz_permutexvar_epi32(0xFFFF, (__m512i)at, (__m512i)table);
+  }
+};
+
+struct PairsOfF16 : Vectors {
   using Element = uint16_t;
   static constexpr uint32_t first = lanes, step = 1;
   static constexpr Element lowest = 0xfc00;
@@ -33,9 +39,9 @@ struct PairsOfF16 : LossVectors<64> {
 
 }  // namespace
 
-constinit const LossKernel loss_f32 = loss_kernel_of<PairsOfF32<64>>;
+constinit const LossKernel loss_f32 = loss_kernel_of<PairsOfF32<Vectors>>;
 constinit const LossKernel loss_f16 = loss_kernel_of<PairsOfF16>;
-constinit const LossKernel loss_bf16 = loss_kernel_of<PairsOfBF16<64>>;
+constinit const LossKernel loss_bf16 = loss_kernel_of<PairsOfBF16<Vectors>>;
 
 }  // namespace xent::cpu::avx512
 

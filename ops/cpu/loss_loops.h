@@ -13,6 +13,7 @@ namespace xent::cpu {
 
 namespace {  // a copy of its own for every file that includes it: see instruction_set.h
 
+// What an instruction set adds: pick(table, at), the words of a table at the lowest bits of `at`.
 template <int bytes>
 struct LossVectors {
   static constexpr int lanes = bytes / 4;
@@ -33,11 +34,11 @@ struct LossVectors {
 
 // Two vectors of logits at a time, in whatever order is cheap: `first` and `step` say which elements are in the second
 // vector, and how far apart those of a vector are. A pair is of f32 ...
-template <int bytes>
-struct PairsOfF32 : LossVectors<bytes> {
+template <class Vectors>
+struct PairsOfF32 : Vectors {
   using Element = float;
-  using typename LossVectors<bytes>::Floats;
-  using LossVectors<bytes>::lanes;
+  using typename Vectors::Floats;
+  using Vectors::lanes;
   static constexpr uint32_t first = lanes, step = 1;
   static constexpr Element lowest = -__builtin_inff();
 
@@ -52,12 +53,12 @@ struct PairsOfF32 : LossVectors<bytes> {
 };
 
 // ... or of bf16, the even elements and the odd ones: a float's upper half is its bf16.
-template <int bytes>
-struct PairsOfBF16 : LossVectors<bytes> {
+template <class Vectors>
+struct PairsOfBF16 : Vectors {
   using Element = uint16_t;
-  using typename LossVectors<bytes>::Floats;
-  using typename LossVectors<bytes>::Words;
-  using typename LossVectors<bytes>::WordsAt;
+  using typename Vectors::Floats;
+  using typename Vectors::Words;
+  using typename Vectors::WordsAt;
   static constexpr uint32_t first = 1, step = 2;
   static constexpr Element lowest = 0xff80;
 
@@ -75,27 +76,39 @@ struct PairsOfBF16 : LossVectors<bytes> {
   }
 };
 
-// 2^26 exp(x) for x <= 0 within 1 ulp, and 0 below -104. So scaled no result is subnormal, and a product with it rounds
-// only once. With n = round(x log2 e): 2^(n + f) = 2^n (1 + f q(f)), |f| <= 1/2, q of the least relative error for its
-// degree. An f that rounds once takes a fused multiply-add.
+// 2^(j/16) as a float's bits.
+constexpr uint32_t powers_of_two[16] = {0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532,
+                                        0x3fa5fed7, 0x3fad583f, 0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c,
+                                        0x3fd744fd, 0x3fe0ccdf, 0x3feac0c7, 0x3ff5257d};
+
+// 2^26 exp(x) for x <= 0 within 1 ulp down to -105.3, and 0 below -106.1. So scaled no result is subnormal, and a
+// product with it rounds only once. x log2 e = n + j/16 + f with |f| <= 1/32 (eighths with 8 lanes), and 2^f - 1 = f
+// q(f), q of the least relative error for its degree: 2^n is added to the exponent of 2^(j/16), which a register holds.
+// An f that rounds once takes a fused multiply-add.
 constexpr float exp_scale = 0x1p26f;
 
 template <class Vectors>
 [[gnu::always_inline]] inline typename Vectors::Floats scaled_exp(typename Vectors::Floats x) {
   using Floats = typename Vectors::Floats;
   using Words = typename Vectors::Words;
-  constexpr float shifter = 0x1.8p23f + 127 + 26;  // the lowest bits of a sum with it are the exponent of 2^(n + 26)
-  const Floats lowest = Floats{} - 104;
+  constexpr uint32_t parts = Vectors::lanes, shift = parts == 16 ? 19 : 20;
+  // The lowest bits of a sum with it are j, and above them n + 26.
+  constexpr float shifter = 1.5f * static_cast<float>(1 << shift) + 26;
+  alignas(sizeof(Words)) uint32_t table[parts];
+  for (uint32_t j = 0; j < parts; ++j) table[j] = powers_of_two[j * 16 / parts] - (j << shift);
+  const Floats lowest = Floats{} - 106.05113f;     // 153 ln 2, which gives an exponent and a j of 0
   const Floats bounded = lowest > x ? lowest : x;  // NaN passes
   const Floats shifted = bounded * 0x1.715476p0f + shifter;
   const Floats f = bounded * 0x1.715476p0f - (shifted - shifter);
-  Floats power = f * 0x1.44138ap-13f + 0x1.5f0890p-10f;
-  power = power * f + 0x1.3b2a54p-7f;
-  power = power * f + 0x1.c6af6cp-5f;
-  power = power * f + 0x1.ebfbe0p-3f;
-  power = power * f + 0x1.62e430p-1f;
-  power = power * f + 1.0f;
-  return power * (Floats)((Words)shifted << 23);
+  const Words bits = (Words)shifted;
+  const Floats power = (Floats)(Vectors::pick(*reinterpret_cast<const Words*>(table), bits) + (bits << shift));
+  if constexpr (parts == 16) {
+    const Floats q = (f * 0x1.c6b29ap-5f + 0x1.ebff92p-3f) * f + 0x1.62e430p-1f;
+    return power * (f * q) + power;
+  } else {
+    const Floats q = ((f * 0x1.3b2fc4p-7f + 0x1.c6bb7ap-5f) * f + 0x1.ebfbe0p-3f) * f + 0x1.62e430p-1f;
+    return power * (f * q) + power;
+  }
 }
 
 // A row shorter than a pair, filled up.
