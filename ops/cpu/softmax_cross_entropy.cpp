@@ -7,9 +7,7 @@
 #include <cmath>
 #include <limits>
 
-#include <xent/core/require.h>
-#include <xent/core/warning.h>
-#include <xent/ops/cpu/labels.h>
+#include <xent/ops/cpu/loss_checks.h>
 #include <xent/ops/cpu/loss_kernels.h>
 #include <xent/ops/cpu/loss_rows.h>
 
@@ -72,58 +70,12 @@ void store(const Slice& out, int64_t i, double value) {
   dispatch_floating(out.dtype, [&]<class O>() { out.as<O>()[i] = convert<O>(value); });
 }
 
-// Throws for what would otherwise be found in the middle.
-void check(const char* op, const TargetRows& target, const SoftmaxCrossEntropyOptions& options) {
-  if (!target.dense() && options.parity.out_of_range == SoftmaxCrossEntropyOptions::Parity::OutOfRange::error)
-    check_labels(op, target.target(), target.rows().classes, target.ignore());
-}
-
-// What the option `validate` asks for.
-void validate(const char* op, const Call& call, const TargetRows& target, const SoftmaxCrossEntropyOptions& options) {
-  const auto check_weights = [&](const char* what, const Slice& weights) {
-    for (int64_t i = 0; weights && i < weights.shape.elements(); ++i) {
-      const double weight = Numbers{weights}[i];
-      require<ArgumentError>(weight >= 0 && std::isfinite(weight),
-                             "{}: {} weight {} is {}; weights are finite and not negative", op, what, i, weight);
-    }
-  };
-  check_weights("class", call.in[loss_in::class_weights]);
-  check_weights("element", call.in[loss_in::element_weights]);
-
-  const Rows& rows = target.rows();
-  if (rows.classes == 1) warn("softmax_cross_entropy: there is one class, so the loss is always 0");
-  const auto sum_of = [&](const Numbers& numbers, int64_t row, bool& probabilities) {
-    double sum = 0;
-    for (int64_t c = 0; c < rows.classes; ++c) {
-      const double value = numbers[rows.start(row) + c * rows.inner];
-      probabilities = probabilities && value >= 0 && value <= 1.001;
-      sum += value;
-    }
-    return sum;
-  };
-  const Numbers distribution{target.target()}, logits{call.in[loss_in::logits]};
-  bool like_probabilities = options.input == SoftmaxCrossEntropyOptions::Input::logits && rows.classes > 1;
-  for (int64_t row = 0; row < rows.count(); ++row) {
-    if (target.dense()) {
-      bool probabilities = true;
-      const double sum = sum_of(distribution, row, probabilities);
-      require<ArgumentError>(probabilities && std::abs(sum - 1) < 1e-2,
-                             "{}: row {} of the target is no distribution: it sums to {}{}", op, row, sum,
-                             probabilities ? "" : ", with elements outside [0, 1]");
-    }
-    if (like_probabilities && !target.row(row).ignored)
-      like_probabilities = std::abs(sum_of(logits, row, like_probabilities) - 1) < 1e-3 && like_probabilities;
-  }
-  if (like_probabilities && rows.count() > 0)
-    warn("softmax_cross_entropy: every row of the logits sums to 1 like probabilities; it takes logits, not a softmax");
-}
-
 template <class T>
 void forward(const char* op, const Call& call) {
   const auto& attrs = call.attrs.as<LossAttrs>();
   const auto& options = attrs.options;
   const LossRows<T> loss(call, attrs);
-  check(op, loss, options);
+  check_targets(op, loss, options);
   if (options.validate) validate(op, call, loss, options);
   const Rows& rows = loss.rows();
   const Shape& shape = call.in[loss_in::logits].shape;
@@ -132,10 +84,7 @@ void forward(const char* op, const Call& call) {
 
   const double denominator =
       denominator_of(loss, options.reduction, shape, axis, Numbers{call.in[loss_in::normalizer]});
-  require<ArgumentError>(kind != Kind::mean ||
-                             options.reduction.when_zero != Reduction::WhenZero::error_if_not_positive ||
-                             !(denominator <= 0),
-                         "{}: the mean is over a total of {}, which must be positive", op, denominator);
+  check_denominator(op, options.reduction, denominator);
   *call.out[loss_out::denominator].as<double>() = denominator;
   const Division division = Division::of(options, denominator);
   const bool divides_rows = kind == Kind::mean && options.parity.divide_rows;  // row by row: inf - inf, or 0 if ignored
@@ -163,10 +112,10 @@ void forward(const char* op, const Call& call) {
                                        : weight * loss.raw(row, r, s);
     if (kind == Kind::none) store(out, r, value);
     if (attrs.with_grad) {
-      Row counted = row;
-      counted.skipped = row.skipped || division.zero_grad;
+      Row masked = row;
+      masked.skipped = row.skipped || division.zero_grad;
       dispatch_floating(grad.dtype, [&]<class G>() {
-        loss.grad_logits(counted, r, s, weight / division.by, Numbers{}, kept, grad.as<G>());
+        loss.grad_logits(masked, r, s, weight / division.by, Numbers{}, kept, grad.as<G>());
       });
     }
     return divides_rows && !row.skipped ? value / division.by : value;
@@ -207,7 +156,6 @@ template <class T>
 void backward(const Call& call, const LossGrad& grad) {
   const auto& options = call.attrs.as<LossAttrs>().options;
   const LossRows<T> loss(call, call.attrs.as<LossAttrs>());
-  check("softmax_cross_entropy", loss, options);
   const Rows& rows = loss.rows();
   const Division division = Division::of(options, grad.denominator);
   const Kind kind = options.reduction.kind;
@@ -217,40 +165,41 @@ void backward(const Call& call, const LossGrad& grad) {
   const auto* statistics = grad.statistics.template as<typename LossRows<T>::W>();
   const auto denominator = options.reduction.denominator;
   // A mean's own denominator has a gradient as well: -total / denominator^2.
-  const bool divided = grad.denominator != 0 || division.by == 0;  // not where a denominator of 0 is left out
-  const bool own = kind == Kind::mean && divided && !call.in[loss_in::normalizer] && !division.zero_grad && grad_loss;
-  const double of_denominator = own ? grad_loss[0] * grad.total / (division.by * division.by) : 0;
+  const bool denominator_used = grad.denominator != 0 || division.by == 0;  // not where a denominator of 0 is left out
+  const bool follows_denominator =
+      kind == Kind::mean && denominator_used && !call.in[loss_in::normalizer] && !division.zero_grad && grad_loss;
+  const double of_denominator = follows_denominator ? grad_loss[0] * grad.total / (division.by * division.by) : 0;
 
   rows.each([&](int64_t r) {
     const Row row = loss.row(r);
     using Statistics = typename LossRows<T>::Statistics;
     Statistics s = statistics ? Statistics{statistics[2 * r], statistics[2 * r + 1]} : Statistics{0, 0};
-    const bool counts = !row.ignored && !row.poisoned && !division.zero_grad;
+    const bool contributes = !row.ignored && !row.poisoned && !division.zero_grad;
     const int64_t at = kind == Kind::none ? r : kind == Kind::sample_mean ? samples.sample(r) : 0;
     const double upstream = grad_loss ? grad_loss[at] * options.scale / division.by : 0;  // of e raw
-    Row counted = row;
-    counted.skipped = row.skipped || !grad_loss || division.zero_grad;
+    Row masked = row;
+    masked.skipped = row.skipped || !grad_loss || division.zero_grad;
     if (grad.logits)
       dispatch_floating(grad.logits.dtype, [&]<class G>() {
-        loss.grad_logits(counted, r, s, upstream * row.element, grad_log_probs, nullptr, grad.logits.as<G>());
+        loss.grad_logits(masked, r, s, upstream * row.element, grad_log_probs, nullptr, grad.logits.as<G>());
       });
     const bool asked = grad.target || grad.element_weights;
-    if (asked && statistics && row.skipped && counts) s = loss.statistics(r);  // forward passed it by
+    if (asked && statistics && row.skipped && contributes) s = loss.statistics(r);  // forward passed it by
     if (grad.target) {
       const bool shares =
           denominator == Reduction::Denominator::weight_sum || denominator == Reduction::Denominator::target_mass;
       dispatch_floating(grad.target.dtype, [&]<class Q>() {
-        loss.grad_target(counted, r, s, upstream * row.element, shares ? of_denominator : 0, grad.target.as<Q>());
+        loss.grad_target(masked, r, s, upstream * row.element, shares ? of_denominator : 0, grad.target.as<Q>());
       });
     }
     if (grad.element_weights) {
       const double share = denominator == Reduction::Denominator::weight_sum        ? loss.mass(row, rows.start(r))
                            : denominator == Reduction::Denominator::element_weights ? 1
                                                                                     : 0;
-      const double value = counts && grad_loss ? upstream * loss.raw(row, r, s) : 0;
+      const double value = contributes && grad_loss ? upstream * loss.raw(row, r, s) : 0;
       store(grad.element_weights, r,
             row.poisoned ? std::numeric_limits<double>::quiet_NaN()
-                         : value - (counts && share != 0 ? share * of_denominator : 0));
+                         : value - (contributes && share != 0 ? share * of_denominator : 0));
     }
   });
 }
@@ -300,18 +249,22 @@ void softmax_cross_entropy_grad(const Call& call) {
 
 void softmax_cross_entropy_grad_op(const Call& call) {
   const auto& options = call.attrs.as<LossAttrs>().options;
-  const TargetRows target(call, call.in[loss_in::logits].shape, call.attrs.as<LossAttrs>());
-  check("softmax_cross_entropy_grad", target, options);
-  const LossGrad grad{
-      .grad_loss = call.in[loss_in::grad_loss],
-      .grad_log_probs = {},
-      .statistics = call.in[loss_in::statistics],
-      .denominator = denominator_of(target, options.reduction, call.in[loss_in::logits].shape,
-                                    static_cast<int>(options.axis), Numbers{call.in[loss_in::normalizer]}),
-      .total = 0,
-      .logits = call.out[0],
-      .target = {},
-      .element_weights = {}};
+  constexpr const char* op = "softmax_cross_entropy_grad";
+  const Shape& shape = call.in[loss_in::logits].shape;
+  const TargetRows target(call, shape, call.attrs.as<LossAttrs>());
+  check_targets(op, target, options);
+  if (options.validate) validate(op, call, target, options);
+  const double denominator = denominator_of(target, options.reduction, shape, static_cast<int>(options.axis),
+                                            Numbers{call.in[loss_in::normalizer]});
+  check_denominator(op, options.reduction, denominator);
+  const LossGrad grad{.grad_loss = call.in[loss_in::grad_loss],
+                      .grad_log_probs = {},
+                      .statistics = call.in[loss_in::statistics],
+                      .denominator = denominator,
+                      .total = 0,
+                      .logits = call.out[0],
+                      .target = {},
+                      .element_weights = {}};
   dispatch_floating(call.in[loss_in::logits].dtype, [&]<class T>() { backward<T>(call, grad); });
 }
 
@@ -321,7 +274,9 @@ void softmax_cross_entropy_denominator(const Call& call) {
   const Slice& in = call.in[loss_in::target];
   const Shape shape = is_floating(in.dtype) ? in.shape : logits_shape(in.shape, axis, attrs.classes);
   const TargetRows target(call, shape, attrs);
-  check("softmax_cross_entropy_denominator", target, attrs.options);
+  constexpr const char* op = "softmax_cross_entropy_denominator";
+  check_targets(op, target, attrs.options);
+  if (attrs.options.validate) validate(op, call, target, attrs.options);
   *call.out[0].as<double>() = denominator_of(target, attrs.options.reduction, shape, axis, Numbers{});
 }
 

@@ -124,7 +124,8 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
       for (int64_t p = 0; p < planes; ++p)
         each_panel(out_, [&](int64_t column, int64_t columns) {
           products->multiply(count, columns, c_.in, v + p * image_plane(), in_, 1,
-                             u + p * weight_plane() + c_.in * column, false, m + p * result_plane() + column, out_);
+                             u + p * weight_plane() + c_.in * column,
+                             {m + p * result_plane() + column, out_, false, nullptr, false});
         });
       for (int64_t t = 0; t < count; ++t) {
         const WinogradPatch to = result_of(first + t);
@@ -172,13 +173,14 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
         if (dweight.to)
           each_panel(out_, [&](int64_t column, int64_t columns) {
             transforms->pack(wp + column, out_, count, columns, panel);
-            products->multiply(c_.in, columns, count, vp, 1, in_, panel, first > begin,
-                               du + part * weight_planes() + p * weight_plane() + column, out_);
+            products->multiply(
+                c_.in, columns, count, vp, 1, in_, panel,
+                {du + part * weight_planes() + p * weight_plane() + column, out_, first > begin, nullptr, false});
           });
         if (dx.to)  // in the place of V, which has served
           each_panel(in_, [&](int64_t column, int64_t columns) {
-            products->multiply(count, columns, c_.out, wp, out_, 1, u + p * transposed_plane() + c_.out * column, false,
-                               vp + column, in_);
+            products->multiply(count, columns, c_.out, wp, out_, 1, u + p * transposed_plane() + c_.out * column,
+                               {vp + column, in_, false, nullptr, false});
           });
       }
       for (int64_t t = 0; t < count && dx.to; ++t) {
