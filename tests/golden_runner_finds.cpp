@@ -263,6 +263,9 @@ TEST_CASE("a file that cannot be read, is no JSON, or has no cases counts as a f
   CHECK(contains(out.str(), "nothing.json: malformed: cannot be opened"));
   for (const char* text : {"", "{", "[]", "{}", "{\"cases\": []}", "{\"cases\": 3}", "{\"cases\": [3]}"})
     CHECK(contains(line_for(text), "malformed: "));
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  for (const std::string& text : {deep, "{\"cases\": [{\"args\": {\"axis\": " + deep + "}}]}"})
+    CHECK(contains(line_for(text), "malformed: nested deeper than 100"));
 }
 
 TEST_CASE("the program ends with a summary of all files, and its exit status says whether all passed") {
