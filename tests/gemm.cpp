@@ -112,13 +112,44 @@ TEST_CASE("empty products are zero, or leave C as it is") {
   CHECK(Operands<float>({0, 5, 3}, 3).product(0).empty());
 }
 
+template <class T>
+void check_epilogue(double tolerance) {
+  const auto applied = [](Activation activation, double z) {
+    switch (activation) {
+      case Activation::relu: return z <= 0 ? 0 : z;
+      case Activation::tanh: return std::tanh(z);
+      case Activation::sigmoid: return 1 / (1 + std::exp(-z));
+      default: return z;
+    }
+  };
+  for (const GemmShape& shape : {GemmShape{70, 150, 300}, {13, 33, 9}, {5, 10, 64}, {3, 40, 0}}) {
+    const Operands<T> operands(shape, 4);
+    HostRandom random(5);
+    const std::vector<T> bias = numbers<T>(shape.n, random);
+    for (const float beta : {0.0f, 1.0f})
+      for (const T* with : {static_cast<const T*>(nullptr), bias.data()})
+        for (const Activation activation :
+             {Activation::none, Activation::relu, Activation::tanh, Activation::sigmoid}) {
+          const std::vector<T> plain = operands.product(beta), fused = operands.product(beta, {with, activation});
+          for (size_t i = 0; i < fused.size(); ++i) {
+            const T z = with ? plain[i] + bias[i % bias.size()] : plain[i];  // rounded once more, as the kernel does
+            REQUIRE(std::abs(static_cast<double>(fused[i]) - applied(activation, static_cast<double>(z))) <= tolerance);
+          }
+        }
+  }
+}
+
 TEST_CASE("bias and activation are applied once, to the finished sum") {
   if (!machine_has_it()) return;
-  const Operands<double> operands({70, 150, 300}, 4);
-  HostRandom random(5);
-  const std::vector<double> bias = numbers<double>(150, random), plain = operands.product(0);
-  const std::vector<double> fused = operands.product(0, {bias.data(), Activation::relu});
-  for (size_t i = 0; i < fused.size(); ++i) CHECK(fused[i] == std::max(0.0, plain[i] + bias[i % 150]));
+  check_epilogue<double>(1e-15);
+  check_epilogue<float>(2e-7);
+}
+
+TEST_CASE("relu keeps a NaN of the product, in whole panels and in the last one") {
+  if (!machine_has_it()) return;
+  Operands<float> operands({14, 37, 5}, 6);
+  for (size_t i = 0; i < 14; ++i) operands.a[5 * i] = std::numeric_limits<float>::quiet_NaN();
+  for (const float y : operands.product(0, {nullptr, Activation::relu})) CHECK(std::isnan(y));
 }
 
 TEST_CASE("the bits do not depend on the number of threads, nor an element's on where it is in C") {

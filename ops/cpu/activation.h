@@ -1,39 +1,44 @@
-// The activations that linear fuses, on a run of elements: y = f(z), and dz = dy f'(z) told from y.
+// The activations that linear fuses, on a run of elements: y = f(z), and dz = dy f'(z) told from y. In vector registers
+// for f32.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include <xent/core/parallel.h>
+#include <xent/ops/cpu/vector_math.h>
 #include <xent/ops/elementwise.h>
 #include <xent/ops/ops.h>
 
 namespace xent::cpu {
 
-template <class T>
-void activate(Activation activation, T* y, int64_t count) {
-  const auto each = [&](auto f) {
-    for (int64_t i = 0; i < count; ++i) y[i] = f.f(y[i]);
-  };
+// Calls body(function, its loops over f32 in vector registers), unless there is no activation.
+template <class Body>
+void with_activation(Activation activation, const Body& body) {
   switch (activation) {
     case Activation::none: return;
-    case Activation::relu: return each(scalar::Relu{});
-    case Activation::tanh: return each(scalar::Tanh{});
-    case Activation::sigmoid: return each(scalar::Sigmoid{});
+    case Activation::relu: return body(scalar::Relu{}, vector_math().relu);
+    case Activation::tanh: return body(scalar::Tanh{}, vector_math().tanh);
+    case Activation::sigmoid: return body(scalar::Sigmoid{}, vector_math().sigmoid);
   }
 }
 
 template <class T>
+void activate(Activation activation, T* y, int64_t count) {
+  with_activation(activation, [&](auto scalar, const VectorFunction& vectors) {
+    if constexpr (std::is_same_v<T, float>) vectors.f(y, y, count);
+    else
+      for (int64_t i = 0; i < count; ++i) y[i] = scalar.f(y[i]);
+  });
+}
+
+template <class T>
 void activate_grad(Activation activation, const T* y, const T* dy, T* dz, int64_t count) {
-  const auto each = [&](auto f) {
-    for (int64_t i = 0; i < count; ++i) dz[i] = f.df(y[i]) * dy[i];
-  };
-  switch (activation) {
-    case Activation::none: return;
-    case Activation::relu: return each(scalar::Relu{});
-    case Activation::tanh: return each(scalar::Tanh{});
-    case Activation::sigmoid: return each(scalar::Sigmoid{});
-  }
+  with_activation(activation, [&](auto scalar, const VectorFunction& vectors) {
+    if constexpr (std::is_same_v<T, float>) vectors.df(y, dy, dz, count);
+    else
+      for (int64_t i = 0; i < count; ++i) dz[i] = scalar.df(y[i]) * dy[i];
+  });
 }
 
 // Returns dz of a whole result: written to place, in parallel, or dy itself where there is no activation.

@@ -17,7 +17,7 @@ namespace xent::cpu {
 namespace {
 
 constexpr int64_t block_columns = 128;
-constexpr int64_t slab = 256;  // of k; with the widest panel 32 KiB, and the same sums for every width
+constexpr int64_t slab = 200;  // of k: with the widest panel 25 KiB
 
 // Rows per block: 64, and more where that would be less work than starting a chunk is worth.
 int64_t block_rows(const GemmShape& shape) {

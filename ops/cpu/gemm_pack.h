@@ -49,14 +49,14 @@ void pack(int64_t depth, int64_t columns, const T* b, int64_t stride, bool trans
   using Vector = typename VectorOf<T, lanes>::type;
   const int64_t width = columns <= lanes ? lanes : 2 * lanes;
   const int64_t even_columns = columns / lanes * lanes, even_depth = transpose ? depth / lanes * lanes : depth;
-  for (int64_t i = 0; i < even_columns; i += lanes) {
-    if (transpose)
+  if (transpose)
+    for (int64_t i = 0; i < even_columns; i += lanes)
       for (int64_t k = 0; k < even_depth; k += lanes)
         pack_square<T, lanes>(b + i * stride + k, stride, panel + k * width + i, width);
-    else
-      for (int64_t k = 0; k < depth; ++k)
+  else
+    for (int64_t k = 0; k < depth; ++k)
+      for (int64_t i = 0; i < even_columns; i += lanes)
         *reinterpret_cast<Vector*>(panel + k * width + i) = *reinterpret_cast<const Vector*>(b + k * stride + i);
-  }
   const int64_t down = transpose ? 1 : stride, across = transpose ? stride : 1;
   const auto one_by_one = [&](int64_t from, int64_t first) {
     for (int64_t k = from; k < depth; ++k)
