@@ -131,7 +131,7 @@ template <class V>
   return {phi, power * 0x1.988454p-2f};  // 1 / sqrt(2 pi)
 }
 
-// x phi(x) within 6 ulp, and 10 below -12, where phi is subnormal.
+// x phi(x) within 7 ulp, and 10 below -12, where phi is subnormal.
 template <class V>
 [[gnu::always_inline]] inline V vector_gelu(V x) {
   const V phi = vector_normal(x).phi;
