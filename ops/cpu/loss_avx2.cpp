@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include <xent/ops/cpu/loss_loops.h>
+#include <xent/ops/cpu/loss_groups.h>
 
 namespace xent::cpu::avx2 {
 
@@ -34,11 +34,14 @@ struct PairsOfF16 : Vectors {
   }
 };
 
+template <class Pairs>
+constexpr LossKernel kernel = {row_sum<Pairs>, row_grad<Pairs>, loss_group<Pairs>, Pairs::lanes};
+
 }  // namespace
 
-constinit const LossKernel loss_f32 = loss_kernel_of<PairsOfF32<Vectors>>;
-constinit const LossKernel loss_f16 = loss_kernel_of<PairsOfF16>;
-constinit const LossKernel loss_bf16 = loss_kernel_of<PairsOfBF16<Vectors>>;
+constinit const LossKernel loss_f32 = kernel<PairsOfF32<Vectors>>;
+constinit const LossKernel loss_f16 = kernel<PairsOfF16>;
+constinit const LossKernel loss_bf16 = kernel<PairsOfBF16<Vectors>>;
 
 }  // namespace xent::cpu::avx2
 

@@ -16,6 +16,18 @@ struct RowSum {
   double sum;
 };
 
+// Some rows of few classes: what is known of them, and what is found.
+struct LossGroup {
+  static constexpr int64_t most_classes = 16, most_rows = 16;
+  static constexpr uint32_t none = 0xffffffff, skipped = 0xfffffffe;  // a row without label; one whose gradient is +0
+
+  alignas(64) uint32_t label[most_rows];
+  alignas(64) float scale[most_rows];  // of the gradient, by the label's weight
+  alignas(64) float max[most_rows];
+  alignas(64) float log_sum[most_rows];
+  alignas(64) float surprise[most_rows];  // log_sum - (x - max) of the label
+};
+
 struct LossKernel {
   static constexpr int64_t most_kept = 1 << 15;  // exponentials: 128 KiB, which stay in the second-level cache
 
@@ -25,6 +37,11 @@ struct LossKernel {
 
   // dx = factor exp(x - max) in the type of the logits, rounded once. No x is larger than max. dx may be x.
   void (*grad)(const void* x, int64_t classes, float max, float factor, const float* kept, void* dx);
+
+  // The same for up to group_rows adjacent rows of up to LossGroup::most_classes classes. Finds max, log_sum and
+  // surprise, or takes the first two as given, and then writes the gradient unless dx is null.
+  void (*group)(const void* x, int64_t rows, int64_t classes, bool has_pairs, LossGroup& group, void* dx);
+  int64_t group_rows;
 
   // Does grad round only once with this factor? Not with a tiny one.
   static bool takes(double factor) { return factor > 0x1p-90 || factor < -0x1p-90 || factor == 0; }

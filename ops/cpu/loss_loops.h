@@ -22,6 +22,8 @@ struct LossVectors {
   typedef float FloatsAt __attribute__((vector_size(bytes), aligned(2), may_alias));  // anywhere in memory
   typedef uint32_t WordsAt __attribute__((vector_size(bytes), aligned(2), may_alias));
 
+  typedef uint16_t HalvesAt __attribute__((vector_size(bytes / 2), aligned(2), may_alias));
+
   static Floats load(const float* from) { return *reinterpret_cast<const FloatsAt*>(from); }
   static void store(float* to, Floats value) { *reinterpret_cast<FloatsAt*>(to) = value; }
   static Floats larger(Floats a, Floats b) { return a > b ? a : b; }
@@ -50,6 +52,8 @@ struct PairsOfF32 : Vectors {
     PairsOfF32::store(y, a);
     PairsOfF32::store(y + lanes, b);
   }
+  static Floats widened(const Element* x) { return PairsOfF32::load(x); }  // in order
+  static void narrow(Element* y, Floats value) { PairsOfF32::store(y, value); }
 };
 
 // ... or of bf16, the even elements and the odd ones: a float's upper half is its bf16.
@@ -57,6 +61,7 @@ template <class Vectors>
 struct PairsOfBF16 : Vectors {
   using Element = uint16_t;
   using typename Vectors::Floats;
+  using typename Vectors::HalvesAt;
   using typename Vectors::Words;
   using typename Vectors::WordsAt;
   static constexpr uint32_t first = 1, step = 2;
@@ -69,6 +74,12 @@ struct PairsOfBF16 : Vectors {
   }
   static void store_pair(Element* y, Floats a, Floats b) {
     *reinterpret_cast<WordsAt*>(y) = rounded(a) >> 16 | (rounded(b) & 0xffff0000u);
+  }
+  static Floats widened(const Element* x) {
+    return (Floats)(__builtin_convertvector(*reinterpret_cast<const HalvesAt*>(x), Words) << 16);
+  }
+  static void narrow(Element* y, Floats value) {
+    *reinterpret_cast<HalvesAt*>(y) = __builtin_convertvector(rounded(value) >> 16, HalvesAt);
   }
   static Words rounded(Floats x) {  // to nearest, ties to even, in the upper half
     const Words word = (Words)x;
@@ -283,9 +294,6 @@ void row_grad(const void* row, int64_t classes, float max, float factor, const f
   long_row_grad<Pairs>(filled.elements, filled.size, max, factor, kept, filled.elements);
   for (int64_t i = 0; i < classes; ++i) dx[i] = filled.elements[i];
 }
-
-template <class Pairs>
-constexpr LossKernel loss_kernel_of = {row_sum<Pairs>, row_grad<Pairs>};
 
 }  // namespace
 

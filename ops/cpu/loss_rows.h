@@ -154,6 +154,28 @@ class LossRows : public TargetRows {
   // Has grad_logits in the logits' type a use for kept exponentials?
   bool keeps() const { return kernel_ && softmax_ && !addend_ && !dense() && !smoothed(); }
 
+  // Can rows be done in groups, for gradients in the logits' type?
+  bool groups() const { return keeps() && rows().classes <= LossGroup::most_classes; }
+  const LossKernel& kernel() const { return *kernel_; }
+
+  // Fills in what is known of the group of rows from `begin`, with upstream(row, r) for each. False if one of them is
+  // no row for a group.
+  template <class Upstream>
+  bool describe(int64_t begin, int64_t count, const Upstream& upstream, LossGroup& group, Row* members) const {
+    bool fits = true;
+    for (int64_t i = 0; i < LossGroup::most_rows; ++i) {
+      const Row row = i < count ? this->row(begin + i) : Row{.skipped = true};
+      const double share = row.skipped || row.poisoned ? 0 : label_share(row, upstream(row, begin + i));
+      fits = fits && !row.poisoned && LossKernel::takes(share);
+      group.label[i] = row.skipped      ? LossGroup::skipped
+                       : row.label >= 0 ? static_cast<uint32_t>(row.label)
+                                        : LossGroup::none;
+      group.scale[i] = static_cast<float>(share);
+      if (i < count) members[i] = row;
+    }
+    return fits;
+  }
+
   W log_prob(int64_t at, const Statistics& s) const { return (static_cast<W>(logits_[at]) - s.max) - s.log_sum; }
 
   // sum_c w_c q_c (log s - (x_c - m)): the row's loss without element weight and scale.
@@ -181,8 +203,7 @@ class LossRows : public TargetRows {
       const G value(row.poisoned ? std::numeric_limits<float>::quiet_NaN() : 0.0f);
       for (int64_t c = 0; c < classes; ++c) dx[c * inner] = value;
     } else if (plain && softmax_ && !dense() && !smoothed()) {
-      const bool exact = options_.parity.dense_grad == SoftmaxCrossEntropyOptions::Parity::DenseGrad::exact;
-      const double share = row.label >= 0 ? upstream * class_weight(row.label) : exact ? 0 : upstream;
+      const double share = label_share(row, upstream);
       const auto scale = static_cast<W>(share);
       const W label_log_prob = row.label >= 0 ? log_prob(start + row.label * inner, s) : 0;  // dx may be the logits
       const T* x = logits_ + start;
@@ -215,6 +236,12 @@ class LossRows : public TargetRows {
   }
 
  private:
+  // What a row with an index multiplies p by.
+  double label_share(const Row& row, double upstream) const {
+    const bool exact = options_.parity.dense_grad == SoftmaxCrossEntropyOptions::Parity::DenseGrad::exact;
+    return row.label >= 0 ? upstream * class_weight(row.label) : exact ? 0 : upstream;
+  }
+
   // dx_c = k p_c - t_c with everything there may be: a distribution, smoothing, an addend, gradients of
   // log-probabilities.
   template <class G>

@@ -19,20 +19,34 @@ using Kind = Reduction::Kind;
 
 constexpr int64_t most_chunks = 256;
 
-// Adds up body(row) over all rows.
+// Adds up body(begin, end) over chunks of rows; chunks of rows that are done in groups have whole groups.
 template <class Body>
-double sum_rows(const Rows& rows, const Body& body) {
+double sum_chunks(const Rows& rows, const Body& body) {
   const int64_t count = rows.count();
-  const int64_t grain = std::max({int64_t{1}, (1 << 14) / rows.classes, (count + most_chunks - 1) / most_chunks});
+  int64_t grain = std::max({int64_t{1}, (1 << 14) / rows.classes, (count + most_chunks - 1) / most_chunks});
+  if (rows.classes <= LossGroup::most_classes) grain += (-grain) & (LossGroup::most_rows - 1);
   std::array<double, most_chunks> partial;
-  parallel_for(count, grain, [&](int64_t begin, int64_t end) {
-    double sum = 0;
-    for (int64_t row = begin; row < end; ++row) sum += body(row);
-    partial[static_cast<size_t>(begin / grain)] = sum;
-  });
+  parallel_for(count, grain,
+               [&](int64_t begin, int64_t end) { partial[static_cast<size_t>(begin / grain)] = body(begin, end); });
   double sum = 0;
   for (int64_t chunk = 0; chunk * grain < count; ++chunk) sum += partial[static_cast<size_t>(chunk)];
   return sum;
+}
+
+// Adds up body(row) over all rows.
+template <class Body>
+double sum_rows(const Rows& rows, const Body& body) {
+  return sum_chunks(rows, [&](int64_t begin, int64_t end) {
+    double sum = 0;
+    for (int64_t row = begin; row < end; ++row) sum += body(row);
+    return sum;
+  });
+}
+
+// Calls body(first, count) for the groups of rows [begin, end).
+template <class Body>
+void each_group(const LossKernel& kernel, int64_t begin, int64_t end, const Body& body) {
+  for (; begin < end; begin += kernel.group_rows) body(begin, std::min(kernel.group_rows, end - begin));
 }
 
 // The samples of Kind::sample_mean: those rows that share an index of the batch axis. Row r is of sample
@@ -121,8 +135,40 @@ void forward(const char* op, const Call& call) {
     return divides_rows && !row.skipped ? value / division.by : value;
   };
 
+  // Few classes: many rows at once.
+  const bool in_groups = loss.groups() && !options.output.log_probs && kind != Kind::sample_mean &&
+                         !division.zero_grad && (!attrs.with_grad || grad.dtype == dtype_of<T>);
+  const auto chunk = [&](int64_t begin, int64_t end) {
+    double sum = 0;
+    each_group(loss.kernel(), begin, end, [&](int64_t first, int64_t count) {
+      LossGroup group;
+      std::array<Row, LossGroup::most_rows> members;
+      const auto upstream = [&](const Row& row, int64_t) { return options.scale * row.element / division.by; };
+      if (!loss.describe(first, count, upstream, group, members.data())) {
+        for (int64_t r = first; r < first + count; ++r) sum += one_row(r);
+        return;
+      }
+      const int64_t at = first * rows.classes;
+      loss.kernel().group(call.in[loss_in::logits].template as<T>() + at, count, rows.classes, false, group,
+                          attrs.with_grad ? grad.as<T>() + at : nullptr);
+      for (int64_t i = 0; i < count; ++i) {
+        const Row& row = members[static_cast<size_t>(i)];
+        statistics[2 * (first + i)] = row.skipped ? 0 : group.max[i];
+        statistics[2 * (first + i) + 1] = row.skipped ? 0 : group.log_sum[i];
+        const bool counts = !row.skipped && row.label >= 0;
+        const double raw = counts ? loss.class_weight(row.label) * static_cast<double>(group.surprise[i]) : 0;
+        const double value = row.skipped ? 0 : options.scale * row.element * raw;
+        if (kind == Kind::none) store(out, first + i, value);
+        sum += divides_rows && !row.skipped ? value / division.by : value;
+      }
+    });
+    return sum;
+  };
+
   double total = 0;
-  if (kind == Kind::sample_mean) {
+  if (in_groups) {
+    total = sum_chunks(rows, chunk);
+  } else if (kind == Kind::sample_mean) {
     const SampleRows samples(shape, axis, options.reduction.batch_axis);
     const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, rows.classes * samples.per_sample));
     parallel_for(samples.samples, grain, [&](int64_t begin, int64_t end) {
@@ -170,7 +216,7 @@ void backward(const Call& call, const LossGrad& grad) {
       kind == Kind::mean && denominator_used && !call.in[loss_in::normalizer] && !division.zero_grad && grad_loss;
   const double of_denominator = follows_denominator ? grad_loss[0] * grad.total / (division.by * division.by) : 0;
 
-  rows.each([&](int64_t r) {
+  const auto one_row = [&](int64_t r) {
     const Row row = loss.row(r);
     using Statistics = typename LossRows<T>::Statistics;
     Statistics s = statistics ? Statistics{statistics[2 * r], statistics[2 * r + 1]} : Statistics{0, 0};
@@ -201,6 +247,30 @@ void backward(const Call& call, const LossGrad& grad) {
             row.poisoned ? std::numeric_limits<double>::quiet_NaN()
                          : value - (contributes && share != 0 ? share * of_denominator : 0));
     }
+  };
+  const bool in_groups = loss.groups() && statistics && grad.logits && grad.logits.dtype == dtype_of<T> &&
+                         !grad.target && !grad.element_weights && grad_loss && !grad_log_probs &&
+                         kind != Kind::sample_mean && !division.zero_grad;
+  if (!in_groups) return rows.each(one_row);
+  parallel_for(rows.count(), 64 * LossGroup::most_rows, [&](int64_t begin, int64_t end) {
+    each_group(loss.kernel(), begin, end, [&](int64_t first, int64_t count) {
+      LossGroup group;
+      std::array<Row, LossGroup::most_rows> members;
+      const auto upstream = [&](const Row& row, int64_t r) {
+        return grad_loss[kind == Kind::none ? r : 0] * options.scale / division.by * row.element;
+      };
+      if (!loss.describe(first, count, upstream, group, members.data())) {
+        for (int64_t i = first; i < first + count; ++i) one_row(i);
+        return;
+      }
+      for (int64_t i = 0; i < LossGroup::most_rows; ++i) {
+        group.max[i] = i < count ? static_cast<float>(statistics[2 * (first + i)]) : 0;
+        group.log_sum[i] = i < count ? static_cast<float>(statistics[2 * (first + i) + 1]) : 0;
+      }
+      const int64_t at = first * rows.classes;
+      loss.kernel().group(call.in[loss_in::logits].template as<T>() + at, count, rows.classes, true, group,
+                          grad.logits.as<T>() + at);
+    });
   });
 }
 
