@@ -17,6 +17,8 @@
 
 #include <xent/xent.h>
 
+#include "training.h"
+
 namespace {
 std::atomic<uint64_t> allocations = 0;
 }
@@ -29,20 +31,9 @@ void operator delete(void* data) noexcept { std::free(data); }
 void operator delete(void* data, size_t) noexcept { std::free(data); }
 
 using namespace xent;
+using bench::Training;
 
 namespace {
-
-Sequential make_mlp(Generator& random) {
-  return Sequential(Flatten(), Linear(784, 512, random, Activation::relu), Linear(512, 256, random, Activation::relu),
-                    Linear(256, 10, random));
-}
-
-Sequential make_cnn(Generator& random) {
-  return Sequential(Conv2d(1, 32, 3, random, {.activation = Activation::relu}),
-                    Conv2d(32, 64, 3, random, {.activation = Activation::relu}), MaxPool2d(2), Dropout(0.25, random),
-                    Flatten(), Linear(9216, 128, random, Activation::relu), Dropout(0.5, random),
-                    Linear(128, 10, random));
-}
 
 int64_t page_faults() {
   rusage usage{};
@@ -56,45 +47,6 @@ struct Cost {
   uint64_t allocations, requests;
 };
 
-// A model, its optimizer and its training step, going over the data again and again.
-class Training {
- public:
-  Training(const ImageDataset& data, int64_t batch, Sequential (*make)(Generator&), int thread_count)
-      : batches_(data, {.batch = batch, .shuffle = true, .seed = 1, .drop_last = true}),
-        random_(1),
-        model_(make(random_)),
-        optimizer_(model_.parameters()),
-        batch_(batch) {
-    set_threads(thread_count);
-  }
-
-  // Calls after(i) after each of so many steps.
-  template <class After>
-  void run(int steps, const After& after) {
-    Step step([this](const Tensor& images, const Tensor& labels) {
-      Tape tape;
-      Tensor loss = softmax_cross_entropy(model_(images), labels);
-      optimizer_.step(tape.backward(loss));
-      return loss;
-    });
-    for (int done = 0; done < steps;)
-      for (const Batch& next : batches_) {
-        step(next.images, next.labels);
-        after(++done);
-        if (done == steps) break;
-      }
-  }
-
-  int64_t batch() const { return batch_; }
-
- private:
-  Loader batches_;
-  Generator random_;
-  Sequential model_;
-  Adam optimizer_;
-  int64_t batch_;
-};
-
 constexpr int warm_up = 3;
 
 Cost measure(Training& training, int measured) {
@@ -104,7 +56,7 @@ Cost measure(Training& training, int measured) {
   Cost before{}, after{};
   const auto now_spent = [] { return Cost{0, page_faults(), allocations, memory_stats().requests}; };
   auto last = Clock::now();
-  training.run(warm_up + measured, [&](int done) {
+  training.run(warm_up + measured, [&](int64_t done) {
     const auto now = Clock::now();
     if (done > warm_up) seconds.push_back(std::chrono::duration<double>(now - last).count());
     if (done == warm_up) before = now_spent();
@@ -120,7 +72,7 @@ Cost measure(Training& training, int measured) {
 // Measures in a run of its own: looking at the clock twice per launch costs time too.
 void print_split(Training& training, int measured) {
   std::unique_ptr<Profile> profile;
-  training.run(warm_up + measured, [&](int done) {
+  training.run(warm_up + measured, [&](int64_t done) {
     if (done == warm_up) profile = std::make_unique<Profile>();
   });
   const auto milliseconds = [&](Profile::Pass pass) { return 1e3 * profile->seconds(pass) / measured; };
@@ -129,12 +81,13 @@ void print_split(Training& training, int measured) {
   std::printf("%s\n", profile->str().c_str());
 }
 
-bool bench(const char* name, const ImageDataset& data, int64_t batch, Sequential (*make)(Generator&), int measured) {
+bool measure(const char* name, const ImageDataset& data, int64_t batch, Sequential (*make)(Generator&), int measured) {
   std::printf("%s, Adam, batch %lld: median of %d steps after %d\n", name, static_cast<long long>(batch), measured,
               warm_up);
   bool clean = true;
   for (const int count : {1, 2}) {
-    Training training(data, batch, make, count);
+    set_threads(count);
+    Training training(data, batch, make);
     const Cost cost = measure(training, measured);
     std::printf("%d thread%s %9.0f images/s, page faults %lld, allocations %llu, cache requests %llu\n", count,
                 count == 1 ? ": " : "s:", cost.images_per_second, static_cast<long long>(cost.faults),
@@ -154,10 +107,9 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: bench_train [mlp|cnn|all] [batch, 1 to 10000]\n");
     return 2;
   }
-  const std::string folder = find_fashion_mnist();
-  const ImageDataset data = folder.empty() ? generated_digits(10000, 1) : load_mnist(folder, Split::train);
+  const ImageDataset data = bench::training_data();
   bool clean = true;
-  if (which != "cnn") clean &= bench("MLP 784-512-256-10", data, batch, make_mlp, 200);
-  if (which != "mlp") clean &= bench("CNN of 05_mnist_cnn", data, batch, make_cnn, 30);
+  if (which != "cnn") clean &= measure("MLP 784-512-256-10", data, batch, bench::make_mlp, 200);
+  if (which != "mlp") clean &= measure("CNN of 05_mnist_cnn", data, batch, bench::make_cnn, 30);
   return clean ? 0 : 1;
 }

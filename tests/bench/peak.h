@@ -1,0 +1,75 @@
+// What the processor can do at most: fused multiply-adds in registers, and a copy that bypasses the caches.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
+#include <xent/core/parallel.h>
+#include <xent/ops/cpu/instruction_set.h>
+
+namespace bench {
+
+// Twelve chains of dependent instructions hide a latency of four cycles at two or even three instructions a cycle.
+constexpr int fma_chains = 12;
+
+#if defined(__x86_64__)
+// clang-format off
+#define FMA_LOOP(reg)                                                                            \
+  asm volatile(".irp r, 0,1,2,3,4,5,6,7,8,9,10,11,12,13\n vpxor %%xmm\\r, %%xmm\\r, %%xmm\\r\n .endr\n" \
+               "1:\n .irp r, 0,1,2,3,4,5,6,7,8,9,10,11\n"                                         \
+               " vfmadd231ps %%" reg "12, %%" reg "13, %%" reg "\\r\n .endr\n"                     \
+               " dec %0\n jnz 1b\n vzeroupper\n"                                                   \
+               : "+r"(rounds) : : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",    \
+                 "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13")
+// clang-format on
+inline void fma_512(int64_t rounds) { FMA_LOOP("zmm"); }
+inline void fma_256(int64_t rounds) { FMA_LOOP("ymm"); }
+#undef FMA_LOOP
+#endif
+
+// The baseline has no fused multiply-add: products and sums of four.
+inline void multiply_add_128(int64_t rounds) {
+  using Floats = float __attribute__((vector_size(16)));
+  Floats sum[fma_chains] = {}, factor = {};
+  for (; rounds > 0; --rounds)
+#pragma GCC unroll 12
+    for (Floats& s : sum) {
+      s = s * factor + factor;
+      asm volatile("" : "+g"(s));
+    }
+}
+
+// Does about `flops` floating-point operations on all threads, with the instructions that the kernels use.
+inline void multiply_add(double flops) {
+  constexpr int chunks = 16;
+  xent::parallel_chunks(chunks, [&](int64_t) {
+    const auto rounds = [&](int lanes) { return static_cast<int64_t>(flops / chunks / fma_chains / 2 / lanes) + 1; };
+    switch (xent::cpu::instruction_set()) {
+#if defined(__x86_64__)
+      case xent::cpu::InstructionSet::avx512: return fma_512(rounds(16));
+      case xent::cpu::InstructionSet::avx2: return fma_256(rounds(8));
+#endif
+      default: return multiply_add_128(rounds(4));
+    }
+  });
+}
+
+// Copies without reading what it overwrites. The addresses are multiples of 64.
+inline void copy_past_caches(char* to, const char* from, int64_t bytes) {
+  xent::parallel_for(bytes, int64_t{1} << 20, [&](int64_t begin, int64_t end) {
+#if defined(__x86_64__)
+    auto* target = reinterpret_cast<__m128i*>(to + begin);
+    const auto* source = reinterpret_cast<const __m128i*>(from + begin);
+    for (int64_t i = 0; i < (end - begin) / 16; ++i) _mm_stream_si128(target + i, _mm_load_si128(source + i));
+    _mm_sfence();
+#else
+    std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin));
+#endif
+  });
+}
+
+}  // namespace bench
