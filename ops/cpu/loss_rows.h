@@ -56,6 +56,25 @@ class TargetRows {
   bool smoothed() const { return spread_ != 0; }
   double kept() const { return kept_; }
 
+  // Is every row that is not ignored worth 1, by weights and label?
+  bool unweighted() const {
+    using OutOfRange = SoftmaxCrossEntropyOptions::Parity::OutOfRange;
+    const OutOfRange out_of_range = options_.parity.out_of_range;
+    return !dense_ && !smoothed() && !class_weights_ && !element_weights_ &&
+           (out_of_range == OutOfRange::error || out_of_range == OutOfRange::clip);
+  }
+
+  // The number of rows that are not ignored.
+  int64_t kept_rows() const {
+    if (!ignore_) return rows_.count();
+    return dispatch_index(target_.dtype, [&]<class L>() {
+      const L* labels = target_.as<L>();
+      int64_t kept = 0;
+      for (int64_t r = 0; r < rows_.count(); ++r) kept += static_cast<int64_t>(labels[r]) != *ignore_;
+      return kept;
+    });
+  }
+
   Row row(int64_t r) const {
     using OutOfRange = SoftmaxCrossEntropyOptions::Parity::OutOfRange;
     Row row;
@@ -148,13 +167,14 @@ class LossRows : public TargetRows {
   // kept: see LossKernel.
   Statistics statistics(int64_t r, float* kept = nullptr) const {
     if (!softmax_) return {0, 0};
+    if (groups()) return statistics_alone(logits_ + rows().start(r));
     return row_statistics(logits_ + rows().start(r), rows().classes, rows().inner, kept);
   }
 
   // Has grad_logits in the logits' type a use for kept exponentials?
   bool keeps() const { return kernel_ && softmax_ && !addend_ && !dense() && !smoothed(); }
 
-  // Can rows be done in groups, for gradients in the logits' type?
+  // Are rows done in groups, but for gradients in another type than the logits'?
   bool groups() const { return keeps() && rows().classes <= LossGroup::most_classes; }
   const LossKernel& kernel() const { return *kernel_; }
 
@@ -208,12 +228,12 @@ class LossRows : public TargetRows {
       const W label_log_prob = row.label >= 0 ? log_prob(start + row.label * inner, s) : 0;  // dx may be the logits
       const T* x = logits_ + start;
       const double factor = share * std::exp(-static_cast<double>(s.log_sum));
-      if (std::is_same_v<G, T> && kernel_ && LossKernel::takes(factor)) {
+      if (std::is_same_v<G, T> && groups() && LossKernel::takes(share)) return grad_alone(row, x, s, share, dx);
+      if (std::is_same_v<G, T> && kernel_ && LossKernel::takes(factor))
         kernel_->grad(x, classes, static_cast<float>(s.max), static_cast<float>(factor), kept, dx);
-      } else {
+      else
         for (int64_t c = 0; c < classes; ++c)
           dx[c * inner] = convert<G>(scale * std::exp((static_cast<W>(x[c * inner]) - s.max) - s.log_sum));
-      }
       // p - 1 would lose what p is short of 1 by; expm1 does not.
       if (row.label >= 0) dx[row.label * inner] = convert<G>(scale * std::expm1(label_log_prob));
     } else {
@@ -236,6 +256,21 @@ class LossRows : public TargetRows {
   }
 
  private:
+  // One row as a group, so that it has the bits that it has in a larger one.
+  Statistics statistics_alone(const T* x) const {
+    LossGroup group{};
+    kernel_->group(x, 1, rows().classes, false, group, nullptr);
+    return {group.max[0], group.log_sum[0]};
+  }
+  void grad_alone(const Row& row, const T* x, const Statistics& s, double share, void* dx) const {
+    LossGroup group{};
+    group.label[0] = row.label >= 0 ? static_cast<uint32_t>(row.label) : LossGroup::none;
+    group.scale[0] = static_cast<float>(share);
+    group.max[0] = static_cast<float>(s.max);
+    group.log_sum[0] = static_cast<float>(s.log_sum);
+    kernel_->group(x, 1, rows().classes, true, group, dx);
+  }
+
   // What a row with an index multiplies p by.
   double label_share(const Row& row, double upstream) const {
     const bool exact = options_.parity.dense_grad == SoftmaxCrossEntropyOptions::Parity::DenseGrad::exact;
