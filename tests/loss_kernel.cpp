@@ -46,29 +46,27 @@ Tensor some_labels(const Tensor& logits, uint64_t seed) {
   return labels;
 }
 
-// How far `got` is from the exact value, in units of the last place of its type, beyond what is half of one.
-double too_far(double got, double exact, DType dtype) {
-  const int digits = dtype == DType::f32 ? 24 : dtype == DType::f16 ? 11 : 8;
-  const double smallest = dtype == DType::f16 ? 0x1p-24 : 0x1p-133;
-  const double ulp = std::max(std::ldexp(1.0, std::ilogb(exact == 0 ? 1e-300 : exact) + 1 - digits), smallest);
-  return std::abs(got - exact) / ulp - 0.5;
+// What one rounding to the type may change.
+double rounding(DType dtype, double value) {
+  const double unit = dtype == DType::f32 ? 0x1p-24 : dtype == DType::f16 ? 0x1p-11 : 0x1p-8;
+  return unit * std::max(std::abs(value), dtype == DType::f16 ? 0x1p-14 : 0x1p-126);
 }
 
 }  // namespace
 
-TEST_CASE("losses and gradients of every width are those of long double, rounded") {
+TEST_CASE(
+    "losses and gradients of every width are within the page's bounds, and relative to 1 - p in rows that are sure") {
   if (!machine_has_it()) return;
+  constexpr double u = 0x1p-24, of_sum = 0x1p-52;  // the sum of exponentials is in f64
   for (const DType dtype : types)
     for (const int64_t classes : class_counts) {
       CAPTURE(name(dtype));
       CAPTURE(classes);
       const int64_t rows = 19;
       const Tensor logits = some_logits(rows, classes, dtype, 1), labels = some_labels(logits, 2);
-      const SoftmaxCrossEntropyOptions none{.reduction = {.kind = Reduction::Kind::none}};
-      const Tensor loss = softmax_cross_entropy(logits, labels, none);
-      const Tensor grad =
-          softmax_cross_entropy_with_grad(logits, labels, {.reduction = {.kind = Reduction::Kind::sum}}).grad;
-      const auto x = cast(logits, DType::f64).to_vector<double>(), dx = cast(grad, DType::f64).to_vector<double>();
+      const LossAndGrad got =
+          softmax_cross_entropy_with_grad(logits, labels, {.reduction = {.kind = Reduction::Kind::none}});
+      const auto x = cast(logits, DType::f64).to_vector<double>(), dx = cast(got.grad, DType::f64).to_vector<double>();
       double worst_loss = 0, worst_grad = 0;
       for (int64_t r = 0; r < rows; ++r) {
         const double* row = x.data() + r * classes;
@@ -78,16 +76,23 @@ TEST_CASE("losses and gradients of every width are those of long double, rounded
           if (c != at) rest += std::exp(static_cast<long double>(row[c]) - row[at]);
         const long double log_sum = std::log1p(rest);
         const auto exact = static_cast<double>(log_sum - (static_cast<long double>(row[label]) - row[at]));
-        worst_loss = std::max(worst_loss, std::abs(loss.data<float>()[r] - exact) / (exact + 1e-16));
+        const double base = std::log(static_cast<double>(classes)) + 2;
+        const bool sure = exact < 0.1;  // then its logarithm is about that of its largest term, whose error it has
+        const double relative = sure ? 4 + 2 * std::abs(std::log(exact + of_sum)) : 0;
+        const double allowed = u * (sure ? relative * exact : base + 3 * exact) + of_sum;
+        worst_loss = std::max(worst_loss, std::abs(static_cast<double>(got.loss.data<float>()[r]) - exact) / allowed);
         for (int64_t c = 0; c < classes; ++c) {
-          const long double log_p = static_cast<long double>(row[c]) - row[at] - log_sum;
-          const auto p = static_cast<double>(c == label ? std::expm1(log_p) : std::exp(log_p));
-          const double of_arithmetic = 4 + std::abs(static_cast<double>(log_p));  // f32's units in the last place
-          const double allowed = dtype == DType::f32 ? of_arithmetic : of_arithmetic * 0x1p-12;
-          worst_grad = std::max(worst_grad, too_far(dx[static_cast<size_t>(r * classes + c)], p, dtype) / allowed);
+          const auto log_p = static_cast<double>(static_cast<long double>(row[c]) - row[at] - log_sum);
+          const double p = std::exp(log_p), want = c == label ? std::expm1(log_p) : p;
+          const double bound = u * (p * (base + 2 * std::abs(log_p)) + 4 * std::abs(want)) +
+                               rounding(DType::f32, want) + rounding(dtype, want) + of_sum;
+          worst_grad = std::max(worst_grad, std::abs(dx[static_cast<size_t>(r * classes + c)] - want) / bound);
+          if (c == label && sure)
+            worst_grad = std::max(worst_grad, std::abs(dx[static_cast<size_t>(r * classes + c)] - want) /
+                                                  (relative * u * std::abs(want) + rounding(dtype, want) + of_sum));
         }
       }
-      CHECK(worst_loss < 6 * 0x1p-24);
+      CHECK(worst_loss <= 1);
       CHECK(worst_grad <= 1);
     }
 }
