@@ -44,29 +44,52 @@ const GemmKernel<T>* kernel() {
   return nullptr;
 }
 
-// A block is summed over k in slabs, whose panels of B are packed one after the other on the stack: no allocation.
-// Bias and relu are applied as the last slab's sums leave the registers.
+// The panels of op(B) that a block of C takes, slab after slab of k.
+template <class T>
+struct Panels {
+  const GemmShape& shape;
+  const GemmBlock& block;
+  const T* b;
+  int64_t width;
+
+  int64_t slabs = (shape.k + slab - 1) / slab, across = (block.columns + width - 1) / width;
+  int64_t even_depth = (shape.k + slabs - 1) / slabs;
+
+  int64_t from(int64_t p) const { return p / across * even_depth; }
+  int64_t column(int64_t p) const { return block.column + p % across * width; }
+  int64_t depth(int64_t p) const { return std::min(even_depth, shape.k - from(p)); }
+  int64_t columns(int64_t p) const { return std::min(width, block.column + block.columns - column(p)); }
+  bool alike(int64_t p, int64_t q) const { return depth(p) == depth(q) && columns(p) == columns(q); }
+
+  const T* start(int64_t p) const {
+    return shape.transpose_b ? b + column(p) * shape.k + from(p) : b + from(p) * shape.n + column(p);
+  }
+  PanelOfB<T> operator[](int64_t p) const {
+    const bool more = p + 1 < slabs * across && alike(p, p + 1);
+    return {start(p),          shape.transpose_b ? shape.k : shape.n, depth(p), columns(p),
+            shape.transpose_b, more ? start(p + 1) : nullptr};
+  }
+};
+
+// Panels are packed one after the other on the stack: no allocation. Bias and relu are applied as the last slab's sums
+// leave the registers.
 template <class T>
 void multiply_block(const GemmKernel<T>& kernel, const GemmShape& shape, const GemmBlock& block, const T* a, const T* b,
                     float beta, T* c, const Epilogue<T>& epilogue) {
-  alignas(64) std::array<T, slab * 128 / sizeof(T)> panel;  // 128 bytes: two of the widest vectors
+  alignas(64) std::array<T, slab * 128 / sizeof(T)> packed;  // 128 bytes: two of the widest vectors
   const int64_t a_row = shape.transpose_a ? 1 : shape.k, a_depth = shape.transpose_a ? shape.m : 1;
-  const int64_t b_row = shape.transpose_b ? 1 : shape.n, b_column = shape.transpose_b ? shape.k : 1;
-  const int64_t slabs = (shape.k + slab - 1) / slab, even_depth = (shape.k + slabs - 1) / slabs;
-  for (int64_t from = 0; from < shape.k; from += even_depth) {
-    const int64_t depth = std::min(even_depth, shape.k - from);
+  const Panels<T> panels{shape, block, b, kernel.width};
+  for (int64_t p = 0; p < panels.slabs * panels.across; ++p) {
+    const int64_t from = panels.from(p), column = panels.column(p), depth = panels.depth(p);
     const bool last = from + depth == shape.k;
-    for (int64_t done = 0; done < block.columns; done += kernel.width) {
-      const int64_t column = block.column + done, columns = std::min(kernel.width, block.columns - done);
-      kernel.pack(depth, columns, b + from * b_row + column * b_column, std::max(b_row, b_column), shape.transpose_b,
-                  panel.data());
-      kernel.multiply(block.rows, columns, depth, a + block.row * a_row + from * a_depth, a_row, a_depth, panel.data(),
-                      {.c = c + block.row * shape.n + column,
-                       .stride = shape.n,
-                       .add = beta != 0 || from > 0,
-                       .bias = last && epilogue.bias ? epilogue.bias + column : nullptr,
-                       .relu = last && epilogue.activation == Activation::relu});
-    }
+    kernel.pack(panels[p], packed.data());
+    kernel.multiply(block.rows, panels.columns(p), depth, a + block.row * a_row + from * a_depth, a_row, a_depth,
+                    packed.data(),
+                    {.c = c + block.row * shape.n + column,
+                     .stride = shape.n,
+                     .add = beta != 0 || from > 0,
+                     .bias = last && epilogue.bias ? epilogue.bias + column : nullptr,
+                     .relu = last && epilogue.activation == Activation::relu});
   }
 }
 

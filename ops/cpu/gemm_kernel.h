@@ -26,9 +26,8 @@ template <class T>
 struct GemmKernel {
   int64_t width;  // columns of a full panel; a panel of at most half of that is packed half as wide
 
-  // Copies B[depth, columns], its rows `stride` apart, or the transpose of B[columns, depth], to a panel [depth, width]
-  // padded with zeros, or to [depth, width / 2] if columns <= width / 2.
-  void (*pack)(int64_t depth, int64_t columns, const T* b, int64_t stride, bool transpose, T* panel);
+  // Copies to a panel [depth, width] padded with zeros, or to [depth, width / 2] if columns <= width / 2.
+  void (*pack)(const PanelOfB<T>& of, T* panel);
 
   // The product of `rows` rows of A, whose element (i, k) is a[i * a_row + k * a_depth], and a panel.
   void (*multiply)(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,

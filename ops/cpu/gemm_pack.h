@@ -6,6 +6,15 @@
 
 namespace xent::cpu {
 
+// B[depth, columns], its rows `stride` apart, or if transpose the transpose of B[columns, depth].
+template <class T>
+struct PanelOfB {
+  const T* b;
+  int64_t stride, depth, columns;
+  bool transpose;
+  const T* next;  // the b of the panel after this one, as large: fetched meanwhile; or null
+};
+
 namespace {  // a copy of its own for every file that includes it: see instruction_set.h
 
 template <class T, int lanes>
@@ -45,18 +54,26 @@ void pack_square(const T* b, int64_t stride, T* panel, int64_t width) {
 }
 
 template <class T, int lanes>
-void pack(int64_t depth, int64_t columns, const T* b, int64_t stride, bool transpose, T* panel) {
+void pack(const PanelOfB<T>& of, T* panel) {
   using Vector = typename VectorOf<T, lanes>::type;
-  const int64_t width = columns <= lanes ? lanes : 2 * lanes;
-  const int64_t even_columns = columns / lanes * lanes, even_depth = transpose ? depth / lanes * lanes : depth;
+  const auto [b, stride, depth, columns, transpose, next] = of;
+  const int64_t width = columns <= lanes ? lanes : 2 * lanes, even_columns = columns / lanes * lanes;
+  const int64_t even_depth = transpose ? depth / lanes * lanes : depth;
+  const auto fetch = [=](int64_t place) {  // to the second level: it is in the way of this panel in the first
+    if (next) __builtin_prefetch(next + place, 0, 2);
+  };
   if (transpose)
     for (int64_t i = 0; i < even_columns; i += lanes)
-      for (int64_t k = 0; k < even_depth; k += lanes)
+      for (int64_t k = 0; k < even_depth; k += lanes) {
+        for (int64_t r = 0; r < lanes; ++r) fetch((i + r) * stride + k);
         pack_square<T, lanes>(b + i * stride + k, stride, panel + k * width + i, width);
+      }
   else
     for (int64_t k = 0; k < depth; ++k)
-      for (int64_t i = 0; i < even_columns; i += lanes)
+      for (int64_t i = 0; i < even_columns; i += lanes) {
+        fetch(k * stride + i);
         *reinterpret_cast<Vector*>(panel + k * width + i) = *reinterpret_cast<const Vector*>(b + k * stride + i);
+      }
   const int64_t down = transpose ? 1 : stride, across = transpose ? stride : 1;
   const auto one_by_one = [&](int64_t from, int64_t first) {
     for (int64_t k = from; k < depth; ++k)
