@@ -59,25 +59,22 @@ void pack(const PanelOfB<T>& of, T* panel) {
   const auto [b, stride, depth, columns, transpose, next] = of;
   const int64_t width = columns <= lanes ? lanes : 2 * lanes, even_columns = columns / lanes * lanes;
   const int64_t even_depth = transpose ? depth / lanes * lanes : depth;
-  const auto fetch = [=](int64_t place) {  // to the second level: it is in the way of this panel in the first
-    if (next) __builtin_prefetch(next + place, 0, 2);
-  };
-  if (transpose)
+  if (transpose)  // the rows are long runs, which the machine fetches ahead by itself
     for (int64_t i = 0; i < even_columns; i += lanes)
-      for (int64_t k = 0; k < even_depth; k += lanes) {
-        for (int64_t r = 0; r < lanes; ++r) fetch((i + r) * stride + k);
+      for (int64_t k = 0; k < even_depth; k += lanes)
         pack_square<T, lanes>(b + i * stride + k, stride, panel + k * width + i, width);
-      }
   else
     for (int64_t k = 0; k < depth; ++k)
       for (int64_t i = 0; i < even_columns; i += lanes) {
-        fetch(k * stride + i);
+        if (next) __builtin_prefetch(next + k * stride + i, 0, 2);  // to the second level: the first is for this panel
         *reinterpret_cast<Vector*>(panel + k * width + i) = *reinterpret_cast<const Vector*>(b + k * stride + i);
       }
   const int64_t down = transpose ? 1 : stride, across = transpose ? stride : 1;
-  const auto one_by_one = [&](int64_t from, int64_t first) {
-    for (int64_t k = from; k < depth; ++k)
-      for (int64_t i = first; i < width; ++i) panel[k * width + i] = i < columns ? b[k * down + i * across] : T(0);
+  const auto one_by_one = [=](int64_t from, int64_t first) {
+    for (int64_t k = from; k < depth; ++k) {
+      for (int64_t i = first; i < columns; ++i) panel[k * width + i] = b[k * down + i * across];
+      for (int64_t i = columns; i < width; ++i) panel[k * width + i] = 0;
+    }
   };
   if (even_columns < width) one_by_one(0, even_columns);
   if (even_depth < depth) one_by_one(even_depth, 0);
