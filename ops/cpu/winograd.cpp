@@ -15,7 +15,6 @@ namespace xent::cpu {
 namespace {
 
 constexpr int64_t side = 4, reach = 6;  // pixels, of a tile of the result and of what it is computed from
-constexpr int64_t most_chunk = 96;      // tiles transformed at a time
 constexpr int64_t widest_panel = 32;
 
 int64_t pad(int64_t channels) { return (channels + 15) / 16 * 16; }
@@ -88,14 +87,12 @@ Winograd::Winograd(const Convolution& c)
       in_(pad(c.in)),
       out_(pad(c.out)),
       tile_rows_((c.out_height + side - 1) / side),
-      tile_columns_((c.out_width + side - 1) / side) {
-  constexpr int64_t cached = 1 << 17;  // elements of a chunk's planes: 512 KiB
-  chunk_ = std::clamp<int64_t>(cached / (planes * (in_ + out_)), 24, most_chunk) / 12 * 12;
-}
+      tile_columns_((c.out_width + side - 1) / side) {}
 
 int64_t Winograd::backward_parts() const {
-  constexpr int64_t most_elements = 1 << 24;  // of all the gradients of the weight
-  return std::min(c_.parts(c_.batch), std::max<int64_t>(1, most_elements / weight_planes()));
+  constexpr int64_t most_parts = 8;           // each begins with planes of dU that no cache holds
+  constexpr int64_t most_elements = 1 << 24;  // of all of them
+  return std::clamp<int64_t>(most_elements / weight_planes(), 1, std::min(most_parts, c_.batch));
 }
 
 WinogradPatch Winograd::pixels_of(int64_t tile) const {
@@ -113,13 +110,13 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
   const auto [transforms, products] = kernels();
   const float* u = scratch;
   transform_weight(weight, c_.in * c_.out, c_.out, c_.in, c_.out, scratch, weight_plane());
-  const int64_t parts = forward_parts(), chunks = (tiles() + chunk_ - 1) / chunk_;
+  const int64_t parts = forward_parts(), chunks = forward_chunks();
   const bool relu = epilogue.activation == Activation::relu;
   parallel_chunks(parts, [&](int64_t part) {
     float* v = scratch + weight_planes() + part * chunk_planes();
     float* m = v + planes * image_plane();
     for (int64_t chunk = part * chunks / parts; chunk < (part + 1) * chunks / parts; ++chunk) {
-      const int64_t first = chunk * chunk_, count = std::min(chunk_, tiles() - first);
+      const int64_t first = chunk * forward_chunk, count = std::min(forward_chunk, tiles() - first);
       for (int64_t t = 0; t < count; ++t) transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
       for (int64_t p = 0; p < planes; ++p)
         each_panel(out_, [&](int64_t column, int64_t columns) {
@@ -142,11 +139,13 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
   const auto [transforms, products] = kernels();
   const auto result_grad = transforms->result_grad[static_cast<int>(result.activation)];
   const int64_t parts = backward_parts(), image = c_.height * c_.width * c_.in;
+  const int64_t weight_elements = c_.depth() * c_.out;
   auto* sums = reinterpret_cast<double*>(scratch);  // of the bias, [parts, out_]
   float* du = scratch + parts * 2 * out_;
   float* u = du + parts * weight_planes();
   float* chunks = u + transposed_planes();
-  float* transposed = chunks + parts * chunk_planes();
+  float* partials = chunks + parts * chunk_planes();  // of dweight
+  float* transposed = partials + parts * weight_elements;
   if (dx.to) {
     parallel_for(c_.out, 4, [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o)
@@ -155,19 +154,20 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
     transform_weight(transposed, c_.in, c_.depth(), c_.out, c_.in, u, transposed_plane());
   }
   parallel_chunks(parts, [&](int64_t part) {
-    alignas(64) float panel[most_chunk * widest_panel];
+    alignas(64) float panel[backward_chunk * widest_panel];
     float* v = chunks + part * chunk_planes();
     float* w = v + planes * image_plane();
     std::fill_n(sums + part * out_, out_, 0.0);
     const int64_t begin = part * c_.batch / parts * image_tiles(), end = (part + 1) * c_.batch / parts * image_tiles();
-    for (int64_t first = begin; first < end; first += chunk_) {
-      const int64_t count = std::min(chunk_, end - first);
+    for (int64_t first = begin; first < end; first += backward_chunk) {
+      const int64_t count = std::min(backward_chunk, end - first);
       for (int64_t t = 0; t < count; ++t) {
         result_grad(result.y, result.dy, result_of(first + t), w + t * out_, result_plane());
         const float* total = w + 7 * result_plane() + t * out_;  // of a tile: row 1 of A is all 1
         for (int64_t o = 0; o < out_; ++o) sums[part * out_ + o] += static_cast<double>(total[o]);
-        if (dweight.to) transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
       }
+      for (int64_t t = 0; t < count && dweight.to; ++t)
+        transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
       for (int64_t p = 0; p < planes; ++p) {
         float *vp = v + p * image_plane(), *wp = w + p * result_plane();
         if (dweight.to)
@@ -189,12 +189,17 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
         transforms->image_grad(v + t * in_, image_plane(), pixels_of(first + t), dx.to);
       }
     }
+    for (int64_t i = 0; i < c_.in && dweight.to; ++i)
+      transforms->weight_grad(du + part * weight_planes() + i * out_, weight_plane(), c_.out,
+                              partials + part * weight_elements + i * c_.out, c_.in * c_.out);
   });
   if (dweight.to)
-    parallel_for(c_.in, 4, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        transforms->weight_grad(du + i * out_, weight_plane(), weight_planes(), parts, c_.out, dweight.beta != 0,
-                                dweight.to + i * c_.out, c_.in * c_.out);
+    parallel_for(weight_elements, 1 << 14, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        float total = dweight.beta == 0 ? 0 : dweight.to[i];
+        for (int64_t part = 0; part < parts; ++part) total += partials[part * weight_elements + i];
+        dweight.to[i] = total;
+      }
     });
   for (int64_t o = 0; o < c_.out && dbias.to; ++o) {
     double total = dbias.beta == 0 ? 0 : static_cast<double>(dbias.to[o]);

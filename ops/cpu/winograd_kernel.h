@@ -36,9 +36,8 @@ struct WinogradKernel {
   // multiple of 16.
   void (*weight)(const float* g, int64_t tap, int64_t columns, float* u, int64_t plane);
 
-  // dg = G' du G, or += if add, where du is the sum of parts that are so far apart.
-  void (*weight_grad)(const float* du, int64_t plane, int64_t part, int64_t parts, int64_t columns, bool add, float* dg,
-                      int64_t tap);
+  // dg = G' du G of a row.
+  void (*weight_grad)(const float* du, int64_t plane, int64_t columns, float* dg, int64_t tap);
 
   // Copies rows of so many elements, a multiple of 16, that are so far apart, to one after the other.
   void (*pack)(const float* from, int64_t distance, int64_t rows, int64_t columns, float* to);
@@ -184,6 +183,14 @@ struct WinogradTransforms {
            c + lanes <= patch.channels;
   }
 
+  // Asks for what the neighbouring tile will read, or write: it comes next. What is beyond the image does no harm,
+  // since nothing is read.
+  template <bool write>
+  static void prefetch_tile(const float* pixel, const WinogradPatch& patch) {
+    const auto ahead = static_cast<uintptr_t>(4 * patch.channels) * sizeof(float);
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(pixel) + ahead), write);
+  }
+
   // Calls each(element of the image, of the copy) for the pixels inside the image, from channel c on.
   template <int side, class Each>
   static void each_inside(const WinogradPatch& patch, int64_t c, const Each& each) {
@@ -201,8 +208,9 @@ struct WinogradTransforms {
     constexpr int side = Map::from;
     float copy[side * side * lanes], second_copy[side * side * lanes];
     for (int64_t c = 0; c < padded(patch.channels); c += lanes) {
+      const bool direct = inside<side>(patch, c);
       Pixels<const float> pixels{copy, side * lanes, lanes}, seconds{second_copy, side * lanes, lanes};
-      if (inside<side>(patch, c)) {
+      if (direct) {
         pixels = {image + (patch.at + c), patch.line, patch.channels};
         if (second) seconds = {second + (patch.at + c), patch.line, patch.channels};
       } else {
@@ -212,8 +220,13 @@ struct WinogradTransforms {
           if (second) second_copy[to] = second[from];
         });
       }
-      both_sides<Map>([&](int i, int j) { return combine(pixels(i, j), seconds(i, j)); },
-                      [&](int i, int j, Vector y) { store(planes + (i * Map::to + j) * plane + c, y); });
+      both_sides<Map>(
+          [&](int i, int j) {
+            prefetch_tile<false>(pixels(i, j), patch);
+            if (second) prefetch_tile<false>(seconds(i, j), patch);
+            return combine(pixels(i, j), seconds(i, j));
+          },
+          [&](int i, int j, Vector y) { store(planes + (i * Map::to + j) * plane + c, y); });
     }
   }
 
@@ -230,6 +243,7 @@ struct WinogradTransforms {
       both_sides<Map>([&](int i, int j) { return load(planes + (i * Map::from + j) * plane + c); },
                       [&](int i, int j, Vector y) {
                         float* pixel = pixels(i, j);
+                        prefetch_tile<true>(pixel, patch);
                         const Vector value = finish(y, c);
                         store(pixel, add && direct ? load(pixel) + value : value);
                       });
@@ -256,20 +270,24 @@ struct WinogradTransforms {
 
   // f'(z) of each Activation, told from y = f(z).
   struct Identity {
+    static constexpr bool reads = false;
     static Vector slope(Vector) { return Vector{} + 1.f; }
   };
   struct Relu {
+    static constexpr bool reads = true;
     static Vector slope(Vector y) { return y <= 0.f ? Vector{} : Vector{} + 1.f; }
   };
   struct Tanh {
+    static constexpr bool reads = true;
     static Vector slope(Vector y) { return (1.f - y) * (1.f + y); }
   };
   struct Sigmoid {
+    static constexpr bool reads = true;
     static Vector slope(Vector y) { return y * (1.f - y); }
   };
   template <class F>
   static void result_grad(const float* y, const float* dy, const WinogradPatch& patch, float* w, int64_t plane) {
-    from_image<ResultGradMap>(dy, y, patch, w, plane,
+    from_image<ResultGradMap>(dy, F::reads ? y : nullptr, patch, w, plane,
                               [](const float* d, const float* at) { return load(d) * F::slope(load(at)); });
   }
 
@@ -279,19 +297,10 @@ struct WinogradTransforms {
           [&](int i, int j) { return c < columns ? load(g + (i * 3 + j) * tap + c, columns - c) : Vector{}; },
           [&](int i, int j, Vector y) { store(u + (i * 6 + j) * plane + c, y); });
   }
-  static void weight_grad(const float* du, int64_t plane, int64_t part, int64_t parts, int64_t columns, bool add,
-                          float* dg, int64_t tap) {
+  static void weight_grad(const float* du, int64_t plane, int64_t columns, float* dg, int64_t tap) {
     for (int64_t c = 0; c < columns; c += lanes)
-      both_sides<WeightGradMap>(
-          [&](int i, int j) {
-            Vector sum = load(du + (i * 6 + j) * plane + c);
-            for (int64_t p = 1; p < parts; ++p) sum += load(du + p * part + (i * 6 + j) * plane + c);
-            return sum;
-          },
-          [&](int i, int j, Vector y) {
-            float* to = dg + (i * 3 + j) * tap + c;
-            store(to, columns - c, add ? load(to, columns - c) + y : y);
-          });
+      both_sides<WeightGradMap>([&](int i, int j) { return load(du + (i * 6 + j) * plane + c); },
+                                [&](int i, int j, Vector y) { store(dg + (i * 3 + j) * tap + c, columns - c, y); });
   }
 
   static void pack(const float* from, int64_t distance, int64_t rows, int64_t columns, float* to) {
