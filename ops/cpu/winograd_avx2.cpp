@@ -1,7 +1,7 @@
 // Winograd's transforms for AVX2 with FMA. Empty on other architectures.
 #if defined(__AVX2__) && defined(__FMA__)
 
-#include <xent/ops/cpu/winograd_kernel.h>
+#include <xent/ops/cpu/winograd_transforms.h>
 
 namespace xent::cpu::avx2 {
 

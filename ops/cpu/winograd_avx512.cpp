@@ -1,7 +1,7 @@
 // Winograd's transforms for AVX-512. Empty on other architectures.
 #if defined(__AVX512F__)
 
-#include <xent/ops/cpu/winograd_kernel.h>
+#include <xent/ops/cpu/winograd_transforms.h>
 
 namespace xent::cpu::avx512 {
 
