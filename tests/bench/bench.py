@@ -1,0 +1,131 @@
+"""Measures xent beside PyTorch and JAX and prints tables; started by tests/bench/run, which see."""
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+import bursts
+import tables
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def options():
+    parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__.split(";")[0])
+    parser.add_argument("--only", metavar="NAME", choices=tables.TABLES, action="append",
+                        help=f"one of {', '.join(tables.TABLES)}; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="three bursts, not nine; trains with batch 64 and Adam only")
+    parser.add_argument("--threads", type=int, action="append", help="1 and 2 unless given; may be repeated")
+    parser.add_argument("--update-docs", action="store_true", help="put the tables into docs/performance.md")
+    parser.add_argument("--serve", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--tuned", default="", help=argparse.SUPPRESS)  # libraries to preload into PyTorch
+    parser.add_argument("--json", required=True, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+class Runs:
+    """The programs of one thread count, started when they are first needed."""
+
+    def __init__(self, options, threads):
+        self.options, self.threads = options, threads
+        self.machine = bursts.Machine(options.serve, threads)
+        self.programs = {}
+
+    def program(self, contender):
+        if contender not in self.programs:
+            words = [self.options.serve, self.threads]
+            if contender.script:
+                words = [sys.executable, HERE / contender.script, self.threads, contender.flags]
+            environment = {"OMP_NUM_THREADS": str(self.threads), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+            if contender.memory == "kept":
+                environment |= {"MALLOC_MMAP_THRESHOLD_": "17179869184", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
+            elif contender.memory == "tcmalloc":
+                environment["LD_PRELOAD"] = self.options.tuned
+            self.programs[contender] = bursts.Program(words, self.threads, environment)
+        return self.programs[contender]
+
+    def measure(self, row, rounds, length):
+        programs = {contender.name: self.program(contender) for contender in row.contenders}
+        return bursts.take_turns(self.machine, programs, row.work, rounds, length, row.memory_bound)
+
+    def stop(self):
+        for program in [*self.programs.values(), self.machine.flops, self.machine.copy]:
+            program.stop()
+
+
+def first_line(path, key):
+    lines = pathlib.Path(path).read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), platform.machine())
+
+
+def where_and_when(runs):
+    gibibytes = round(int(first_line("/proc/meminfo", "MemTotal").split()[0]) / 2**20)
+    revision = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    ours = next(iter(runs.values())).machine.flops.version
+    peers = {p.version for run in runs.values() for p in run.programs.values()} - {ours}
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": first_line("/proc/cpuinfo", "model name"),
+        "processors": os.cpu_count(),
+        "memory_gib": gibibytes,
+        "load": os.getloadavg()[1],
+        "versions": [ours.replace("xent", f"xent {revision.stdout.strip()}", 1), *sorted(peers)],
+    }
+
+
+def noise(results):
+    """What the reader has to know about how far to trust the tables."""
+    all_, good = sum(r["bursts"] for r in results["rows"]), sum(r["good"] for r in results["rows"])
+    peaks = "; ".join(f"{p['threads']} thread{'s' * (p['threads'] > 1)}: {p['flops'] / 1e9:.0f} GFLOP/s, median of all looks "
+                      f"{p['median_flops'] / p['flops']:.0%}, and {p['bytes'] / 1e9:.0f} GB/s, median {p['median_bytes'] / p['bytes']:.0%}"
+                      for p in results["peaks"])
+    return (f"{good} of {all_} bursts ({good / max(all_, 1):.0%}) were undisturbed: the peak measured directly before and after was at "
+            f"least {bursts.GOOD:.0%} of its best. The load average was {results['where']['load']:.1f} on "
+            f"{results['where']['processors']} processors. Best of the run, "
+            f"{peaks}. A figure with ~ had fewer than three such bursts, and is the median of all.")
+
+
+def main():
+    asked = options()
+    names = asked.only or list(tables.TABLES)
+    rounds, length = (3, 0.03) if asked.quick else (9, 0.05)
+    runs, rows = {}, []
+    try:
+        for name in names:
+            for threads in asked.threads or [1, 2]:
+                run = runs[threads] = runs.get(threads) or Runs(asked, threads)
+                for row in tables.TABLES[name](asked.quick):
+                    print(f"{name}, {row.title}, {threads} thread{'s' * (threads > 1)}", file=sys.stderr, flush=True)
+                    rows.append((name, row, threads, run.measure(row, rounds, length)))
+    except (KeyboardInterrupt, RuntimeError) as end:  # a program that died
+        print(f"stopped, with the tables so far: {end!r}", file=sys.stderr)
+    try:
+        results = {"where": where_and_when(runs), "peaks": [], "rows": []}
+        for threads, run in runs.items():
+            flops, copied = zip(*run.machine.seen)
+            middle = [bursts.median_and_spread(values)[0] for values in (flops, copied)]
+            results["peaks"].append({"threads": threads, "flops": max(flops), "bytes": max(copied),
+                                     "median_flops": middle[0], "median_bytes": middle[1]})
+        for name, row, threads, taken in rows:
+            results["rows"] += tables.summarise(name, row, threads, taken, runs[threads].machine)
+    finally:
+        for run in runs.values():
+            run.stop()
+
+    pathlib.Path(asked.json).write_text(json.dumps(results, indent=1) + "\n")
+    text = tables.print_all(results, noise(results))
+    print(text)
+    if asked.update_docs:
+        page = ROOT / "docs/performance.md"
+        before, _, rest = page.read_text().partition("<!-- measured -->\n")
+        _, _, after = rest.partition("<!-- end -->")
+        page.write_text(f"{before}<!-- measured -->\n{text}\n<!-- end -->{after}")
+        (ROOT / "docs/performance.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+main()

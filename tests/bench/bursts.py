@@ -1,0 +1,110 @@
+"""Programs that take turns: each works in short bursts, and stands still (SIGSTOP) while the others do.
+
+Before and after a burst the multiply-add peak of the processor and the bandwidth of its memory are measured. A burst
+counts if neither side of it was disturbed: if the peak was at least 95 % of the best that was seen in the whole run.
+"""
+import dataclasses
+import os
+import random
+import signal
+import statistics
+import subprocess
+import time
+
+GOOD = 0.95
+
+
+class Program:
+    """A process that answers "STEPS WORK" with seconds per step, as serve.cpp describes."""
+
+    def __init__(self, command, threads, environment=None):
+        here = sorted(os.sched_getaffinity(0))
+        self.command = [*map(str, command)]
+        self.process = subprocess.Popen(
+            self.command, env={**os.environ, **(environment or {})}, text=True, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: os.sched_setaffinity(0, here[-threads:]))
+        self.version = self._answer().removeprefix("READY").strip()
+        self._signal(signal.SIGSTOP)
+
+    def seconds(self, work, steps):
+        self._signal(signal.SIGCONT)
+        print(steps, work, file=self.process.stdin, flush=True)
+        answer = float(self._answer())
+        self._signal(signal.SIGSTOP)
+        return answer
+
+    def stop(self):
+        if self.process.poll() is None:
+            self._signal(signal.SIGKILL)
+            self.process.wait()
+
+    def _signal(self, number):
+        os.killpg(self.process.pid, number)
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"'{' '.join(self.command)}' ended; run it by hand to see why")
+        return line
+
+
+@dataclasses.dataclass
+class Burst:
+    seconds: float  # per step
+    flops: float  # the peak beside it, per second: the lower of before and after
+    bytes: float  # copied beside it, read and written, per second
+
+
+class Machine:
+    """What the machine could do, measured beside every burst with so many threads."""
+
+    def __init__(self, serve, threads):
+        self.flops, self.copy = Program([serve, threads], threads), Program([serve, threads], threads)
+        self.seen = [self.look() for _ in range(30)]
+
+    def look(self):
+        return 1e7 / self.flops.seconds("fma", 10), 2**27 / self.copy.seconds("copy", 1)
+
+    def best(self):
+        return max(flops for flops, _ in self.seen), max(copied for _, copied in self.seen)
+
+    def wait(self):
+        """Measures until nobody disturbs, but no longer than a moment."""
+        for _ in range(10):
+            self.seen.append(self.look())
+            if self.seen[-1][0] >= GOOD * self.best()[0]:
+                break
+            time.sleep(0.01)
+        return self.seen[-1]
+
+    def burst(self, program, work, steps):
+        before = self.wait()
+        seconds = program.seconds(work, steps)
+        self.seen.append(after := self.look())
+        return Burst(seconds, *map(min, before, after))
+
+    def accepted(self, bursts, memory_bound):
+        flops, copied = self.best()
+        return [b for b in bursts if b.flops >= GOOD * flops and (not memory_bound or b.bytes >= GOOD * copied)]
+
+
+def take_turns(machine, programs, work, rounds, length, memory_bound):
+    """Returns {name: bursts}, at least `rounds` good ones each, if three times as many tries yield them."""
+    steps = {}
+    for name, program in programs.items():  # the first call builds and compiles
+        steps[name] = max(1, round(length / min(program.seconds(work, 1) for _ in range(2))))
+    bursts = {name: [] for name in programs}
+    for _ in range(3 * rounds):
+        for name in random.sample(list(programs), len(programs)):
+            bursts[name].append(machine.burst(programs[name], work, steps[name]))
+        if all(len(machine.accepted(list_, memory_bound)) >= rounds for list_ in bursts.values()):
+            break
+    return bursts
+
+
+def median_and_spread(values):
+    """The median, and half the distance of the quartiles relative to it."""
+    middle = statistics.median(values)
+    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (middle,) * 3
+    return middle, (high - low) / 2 / middle
