@@ -19,7 +19,7 @@ def options():
     parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__.split(";")[0])
     parser.add_argument("--only", metavar="NAME", choices=tables.TABLES, action="append",
                         help=f"one of {', '.join(tables.TABLES)}; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="three bursts, not nine; trains with batch 64 and Adam only")
+    parser.add_argument("--quick", action="store_true", help="three bursts, not nine; trains batch 64 and Adam only")
     parser.add_argument("--threads", type=int, action="append", help="1 and 2 unless given; may be repeated")
     parser.add_argument("--update-docs", action="store_true", help="put the tables into docs/performance.md")
     parser.add_argument("--serve", required=True, help=argparse.SUPPRESS)
@@ -80,14 +80,15 @@ def where_and_when(runs):
 
 def noise(results):
     """What the reader has to know about how far to trust the tables."""
-    all_, good = sum(r["bursts"] for r in results["rows"]), sum(r["good"] for r in results["rows"])
-    peaks = "; ".join(f"{p['threads']} thread{'s' * (p['threads'] > 1)}: {p['flops'] / 1e9:.0f} GFLOP/s, median of all looks "
-                      f"{p['median_flops'] / p['flops']:.0%}, and {p['bytes'] / 1e9:.0f} GB/s, median {p['median_bytes'] / p['bytes']:.0%}"
-                      for p in results["peaks"])
-    return (f"{good} of {all_} bursts ({good / max(all_, 1):.0%}) were undisturbed: the peak measured directly before and after was at "
-            f"least {bursts.GOOD:.0%} of its best. The load average was {results['where']['load']:.1f} on "
-            f"{results['where']['processors']} processors. Best of the run, "
-            f"{peaks}. A figure with ~ had fewer than three such bursts, and is the median of all.")
+    where = results["where"]
+    total, good = (sum(row[key] for row in results["rows"]) for key in ("bursts", "good"))
+    peaks = "; ".join(
+        f"{peak['threads']} thread{'s' * (peak['threads'] > 1)}: "
+        f"{peak['flops'] / 1e9:.0f} GFLOP/s (median {peak['median_flops'] / peak['flops']:.0%} of that) and "
+        f"{peak['bytes'] / 1e9:.0f} GB/s ({peak['median_bytes'] / peak['bytes']:.0%})" for peak in results["peaks"])
+    return (f"{good} of {total} bursts ({good / max(total, 1):.0%}) count as undisturbed. The load average was "
+            f"{where['load']:.1f} on {where['processors']} processors. The best that was seen of the two limits, with "
+            f"{peaks}. A figure with ~ had fewer than three undisturbed bursts, and is the median of all.")
 
 
 def main():

@@ -27,7 +27,8 @@ def weights(*shapes):
     """He's uniform weights and zero biases; the last axis is the outputs."""
     random = numpy.random.default_rng(1)
     bounds = [(6 / numpy.prod(shape[:-1])) ** 0.5 for shape in shapes]
-    return [(jnp.asarray(random.uniform(-b, b, shape), jnp.float32), jnp.zeros(shape[-1])) for b, shape in zip(bounds, shapes)]
+    return [(jnp.asarray(random.uniform(-bound, bound, shape), jnp.float32), jnp.zeros(shape[-1]))
+            for bound, shape in zip(bounds, shapes)]
 
 
 def mlp(layers, x, _):
@@ -38,7 +39,9 @@ def mlp(layers, x, _):
 
 
 def conv(x, layer):
-    return jax.lax.conv_general_dilated(x, layer[0], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")) + layer[1]
+    kernel, bias = layer
+    order = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=order) + bias
 
 
 def dropout(x, rate, key):
@@ -68,10 +71,13 @@ def train(kind, batch, rule):
     calls = peer.batches_of(len(labels), int(batch) * per_call).reshape(-1, per_call, int(batch))
     calls = itertools.cycle([jnp.asarray(call) for call in calls])
 
+    def mean_loss(layers, x, y, key):
+        return cross_entropy(forward(layers, x, key), y).mean()
+
     def one(state, index, images, labels):
         layers, moments, key = state
         key, dropped = jax.random.split(key)
-        gradients = jax.grad(lambda layers: cross_entropy(forward(layers, images[index], dropped), labels[index]).mean())(layers)
+        gradients = jax.grad(mean_loss)(layers, images[index], labels[index], dropped)
         updates, moments = optimizer.update(gradients, moments, layers)
         return optax.apply_updates(layers, updates), moments, key
 

@@ -49,8 +49,8 @@ def conv(quick):
     for extent, into, out in (28, 1, 32), (26, 32, 64):
         forward = 2 * 64 * (extent - 2) ** 2 * 9 * into * out
         for way, flops in ("forward", forward), ("backward", forward * (2 if into > 1 else 1)):
-            yield Row(f"{into}-{out}, {extent} x {extent}, {way}", f"conv {way} 64 {extent} {into} {out}", (OURS, FUSED),
-                      flops=flops)
+            yield Row(f"{into}-{out}, {extent} x {extent}, {way}", f"conv {way} 64 {extent} {into} {out}",
+                      (OURS, FUSED), flops=flops)
 
 
 def loss(quick):
@@ -92,9 +92,10 @@ def summarise(table, row, threads, taken, machine):
         used = good if len(good) >= 3 else bursts
         seconds, spread = median_and_spread([burst.seconds for burst in used])
         yield {
-            "table": table, "row": row.title, "threads": threads, "contender": contender, "seconds": seconds, "spread": spread,
-            "good": len(good), "bursts": len(bursts), "accepted": used is good, "flops": row.flops, "bytes": row.bytes,
-            "images": row.images, "all_seconds": [burst.seconds for burst in bursts],
+            "table": table, "row": row.title, "threads": threads, "contender": contender,
+            "seconds": seconds, "spread": spread, "all_seconds": [burst.seconds for burst in bursts],
+            "good": len(good), "bursts": len(bursts), "accepted": used is good,
+            "flops": row.flops, "bytes": row.bytes, "images": row.images,
             "peak_flops": statistics.median(burst.flops for burst in used),
             "peak_bytes": statistics.median(burst.bytes for burst in used),
         }
@@ -108,8 +109,8 @@ def achieved(result):
     """What our time means: images a second, or the share of what the machine can do."""
     if result["images"]:
         return f"{result['images'] / result['seconds']:.0f} images/s"
-    limit, amount = ("bytes",) * 2 if result["bytes"] else ("flops",) * 2
-    return f"{result[amount] / result['seconds'] / result['peak_' + limit]:.0%} of {'copy' if result['bytes'] else 'peak'}"
+    kind, name = ("bytes", "copy") if result["bytes"] else ("flops", "peak")
+    return f"{result[kind] / result['seconds'] / result['peak_' + kind]:.0%} of {name}"
 
 
 def print_table(results):
@@ -122,8 +123,8 @@ def print_table(results):
         mark = {name: "" if result["accepted"] else "~" for name, result in row.items()}
         others = [f"{mark[name]}{result['seconds'] / ours['seconds']:.2f} ± {result['spread']:.0%}"
                   for name, result in row.items() if name != "ours"]
-        lines.append([place[0], str(place[1]), f"{mark['ours']}{time(ours['seconds'])} ± {ours['spread']:.0%}", achieved(ours),
-                      *others, f"{ours['peak_flops'] / 1e9:.0f}", f"{ours['peak_bytes'] / 1e9:.0f}"])
+        lines.append([place[0], str(place[1]), f"{mark['ours']}{time(ours['seconds'])} ± {ours['spread']:.0%}",
+                      achieved(ours), *others, f"{ours['peak_flops'] / 1e9:.0f}", f"{ours['peak_bytes'] / 1e9:.0f}"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
