@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 import platform
+import signal
+import statistics
 import subprocess
 import sys
 
@@ -29,12 +31,12 @@ def options():
 
 
 class Runs:
-    """The programs of one thread count, started when they are first needed."""
+    """The programs of one thread count, started when they are first needed; those of one table at a time."""
 
     def __init__(self, options, threads):
         self.options, self.threads = options, threads
         self.machine = bursts.Machine(options.serve, threads)
-        self.programs = {}
+        self.programs, self.versions = {}, set()
 
     def program(self, contender):
         if contender not in self.programs:
@@ -47,15 +49,17 @@ class Runs:
             elif contender.memory == "tcmalloc":
                 environment["LD_PRELOAD"] = self.options.tuned
             self.programs[contender] = bursts.Program(words, self.threads, environment)
+            self.versions.add(self.programs[contender].version)
         return self.programs[contender]
 
     def measure(self, row, rounds, length):
         programs = {contender.name: self.program(contender) for contender in row.contenders}
         return bursts.take_turns(self.machine, programs, row.work, rounds, length, row.memory_bound)
 
-    def stop(self):
-        for program in [*self.programs.values(), self.machine.flops, self.machine.copy]:
-            program.stop()
+    def end_table(self):
+        for program in self.programs.values():
+            program.stop()  # for its memory
+        self.programs.clear()
 
 
 def first_line(path, key):
@@ -67,7 +71,7 @@ def where_and_when(runs):
     gibibytes = round(int(first_line("/proc/meminfo", "MemTotal").split()[0]) / 2**20)
     revision = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
     ours = next(iter(runs.values())).machine.flops.version
-    peers = {p.version for run in runs.values() for p in run.programs.values()} - {ours}
+    peers = set().union(*(run.versions for run in runs.values())) - {ours}
     return {
         "date": datetime.date.today().isoformat(),
         "processor": first_line("/proc/cpuinfo", "model name"),
@@ -86,8 +90,9 @@ def noise(results):
         f"{peak['threads']} thread{'s' * (peak['threads'] > 1)}: "
         f"{peak['flops'] / 1e9:.0f} GFLOP/s (median {peak['median_flops'] / peak['flops']:.0%} of that) and "
         f"{peak['bytes'] / 1e9:.0f} GB/s ({peak['median_bytes'] / peak['bytes']:.0%})" for peak in results["peaks"])
-    return (f"{good} of {total} bursts ({good / max(total, 1):.0%}) count as undisturbed. The load average was "
-            f"{where['load']:.1f} on {where['processors']} processors. The best that was seen of the two limits, with "
+    return (f"At least {results['rounds']} bursts a figure; {good} of {total} ({good / total:.0%}) count. "
+            f"The load average, the run itself included, was {where['load']:.1f} on {where['processors']} processors. "
+            f"The best that was seen of the two limits, with "
             f"{peaks}. A figure with ~ had fewer than three undisturbed bursts, and is the median of all.")
 
 
@@ -96,6 +101,8 @@ def main():
     names = asked.only or list(tables.TABLES)
     rounds, length = (3, 0.03) if asked.quick else (9, 0.05)
     runs, rows = {}, []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     try:
         for name in names:
             for threads in asked.threads or [1, 2]:
@@ -103,20 +110,19 @@ def main():
                 for row in tables.TABLES[name](asked.quick):
                     print(f"{name}, {row.title}, {threads} thread{'s' * (threads > 1)}", file=sys.stderr, flush=True)
                     rows.append((name, row, threads, run.measure(row, rounds, length)))
+                run.end_table()
     except (KeyboardInterrupt, RuntimeError) as end:  # a program that died
         print(f"stopped, with the tables so far: {end!r}", file=sys.stderr)
-    try:
-        results = {"where": where_and_when(runs), "peaks": [], "rows": []}
-        for threads, run in runs.items():
-            flops, copied = zip(*run.machine.seen)
-            middle = [bursts.median_and_spread(values)[0] for values in (flops, copied)]
-            results["peaks"].append({"threads": threads, "flops": max(flops), "bytes": max(copied),
-                                     "median_flops": middle[0], "median_bytes": middle[1]})
-        for name, row, threads, taken in rows:
-            results["rows"] += tables.summarise(name, row, threads, taken, runs[threads].machine)
-    finally:
-        for run in runs.values():
-            run.stop()
+    if not rows:
+        sys.exit("nothing was measured")
+
+    results = {"rounds": rounds, "where": where_and_when(runs), "peaks": [], "rows": []}
+    for threads, run in runs.items():
+        flops, copied = zip(*run.machine.seen)
+        results["peaks"].append({"threads": threads, "flops": max(flops), "bytes": max(copied),
+                                 "median_flops": statistics.median(flops), "median_bytes": statistics.median(copied)})
+    for name, row, threads, taken in rows:
+        results["rows"] += tables.summarise(name, row, threads, taken, runs[threads].machine)
 
     pathlib.Path(asked.json).write_text(json.dumps(results, indent=1) + "\n")
     text = tables.print_all(results, noise(results))

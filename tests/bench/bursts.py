@@ -3,6 +3,7 @@
 Before and after a burst the multiply-add peak of the processor and the bandwidth of its memory are measured. A burst
 counts if neither side of it was disturbed: if the peak was at least 95 % of the best that was seen in the whole run.
 """
+import atexit
 import dataclasses
 import os
 import random
@@ -18,12 +19,14 @@ class Program:
     """A process that answers "STEPS WORK" with seconds per step, as serve.cpp describes."""
 
     def __init__(self, command, threads, environment=None):
+        # A process group of its own, which the kernel ends if this process does: it is not left standing still.
         here = sorted(os.sched_getaffinity(0))
         self.command = [*map(str, command)]
         self.process = subprocess.Popen(
-            self.command, env={**os.environ, **(environment or {})}, text=True, start_new_session=True,
+            self.command, env={**os.environ, **(environment or {})}, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: os.sched_setaffinity(0, here[-threads:]))
+            preexec_fn=lambda: (os.setpgrp(), os.sched_setaffinity(0, here[-threads:])))
+        atexit.register(self.stop)
         self.version = self._answer().removeprefix("READY").strip()
         self._signal(signal.SIGSTOP)
 
