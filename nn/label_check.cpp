@@ -14,8 +14,15 @@ LabelReport check_labels(const Tensor& labels, int64_t classes, const SoftmaxCro
   constexpr const char* who = "check_labels";
   constexpr int64_t most_classes = int64_t{1} << 24;  // a count is kept for each
   require<ArgumentError>(classes > 0 && classes <= most_classes, "{}: {} classes", who, classes);
-  require<DTypeError>(labels && is_index(labels.dtype()), "{}: labels are {}; use u8, i32 or i64", who, labels.dtype());
+  require<ArgumentError>(static_cast<bool>(labels), "{}: labels are an empty tensor handle", who);
+  require<DTypeError>(is_index(labels.dtype()), "{}: labels are {}; use u8, i32 or i64", who, labels.dtype());
+  const Tensor& ignored = inputs.ignore;
+  require<DTypeError>(!ignored || ignored.dtype() == DType::i64, "{}: the label to ignore is {}, not i64", who,
+                      ignored.dtype());
+  require<ShapeError>(!ignored || ignored.elements() == 1, "{}: the label to ignore has shape {}; it is one number",
+                      who, ignored.shape());
   const Tensor& given = inputs.class_weights;
+  require<DTypeError>(!given || is_floating(given.dtype()), "{}: class weights are {}; cast them", who, given.dtype());
   require<ShapeError>(!given || given.shape() == Shape{classes}, "{}: class weights {} must be [{}]", who,
                       given.shape(), classes);
   const Tensor weights = given ? cast(given, DType::f64).to(Device::cpu()) : Tensor();

@@ -16,7 +16,7 @@ namespace xent {
 struct LabelReport {
   int64_t rows = 0;
   int64_t ignored = 0;                // rows whose label the loss ignores
-  int64_t out_of_range = 0;           // rows that the loss would refuse
+  int64_t out_of_range = 0;           // rows whose label is no class, whatever options.parity says
   std::vector<int64_t> counts = {};   // per class
   std::vector<int64_t> missing = {};  // classes that never occur
   double weight = 0;                  // sum of the labels' class weights: what a mean over all rows divides by

@@ -95,7 +95,10 @@ std::optional<std::string> read_cause(const json& entry) {
   if (error.is_null()) return {};
   const json& cause = member(error, "cause", "error");
   if (!cause.is_string()) throw Malformed("the error's cause is no string");
-  return cause.get<std::string>();
+  const auto text = cause.get<std::string>();
+  for (int i = 0; i <= static_cast<int>(xent::compat::Cause::no_losses); ++i)
+    if (text == xent::compat::name(static_cast<xent::compat::Cause>(i))) return text;
+  throw Malformed("the error's cause '" + text + "' is none of ours");
 }
 
 std::optional<bool> read_warns(const json& entry) {

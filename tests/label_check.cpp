@@ -76,7 +76,10 @@ TEST_CASE("the label to ignore may be a tensor, and labels may have any shape an
 
 TEST_CASE("what cannot be checked is an error") {
   CHECK_THROWS_AS(check_labels(Tensor::zeros({4}), 4), DTypeError);
-  CHECK_THROWS_AS(check_labels(Tensor(), 4), DTypeError);
+  CHECK_THROWS_AS(check_labels(Tensor(), 4), ArgumentError);
+  CHECK_THROWS_AS(check_labels(labels_of({0}), 4, {}, {.class_weights = Tensor::full({4}, 1, DType::i64)}), DTypeError);
+  CHECK_THROWS_AS(check_labels(labels_of({0}), 4, {}, {.ignore = Tensor::full({}, 1)}), DTypeError);
+  CHECK_THROWS_AS(check_labels(labels_of({0}), 4, {}, {.ignore = Tensor::full({2}, 1, DType::i64)}), ShapeError);
   CHECK_THROWS_AS(check_labels(labels_of({0}), 0), ArgumentError);
   CHECK_THROWS_AS(check_labels(labels_of({0}), INT64_MAX), ArgumentError);
   CHECK_THROWS_AS(check_labels(labels_of({0}), 4, {}, {.class_weights = Tensor::ones({3})}), ShapeError);

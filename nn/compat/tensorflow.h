@@ -49,8 +49,8 @@ class Weights {
   std::variant<std::monostate, double, Tensor> value_;
 };
 
-// Collects the losses computed on this thread while it lives, under names of their own. Graphs nest: the innermost
-// collects. Without one, losses are computed all the same, and collected nowhere.
+// Collects the losses computed on this thread while it lives, under names of their own; it ends on this thread too.
+// Graphs nest: the innermost collects. Without one, losses are computed all the same, and collected nowhere.
 class Graph {
  public:
   Graph();
@@ -105,7 +105,8 @@ void add_loss(const Tensor& loss, const std::optional<std::string>& loss_collect
 void add_regularization_loss(const Tensor& loss);
 
 // Returns the losses of a collection; scope keeps those whose name begins with a match of it, as a regular expression:
-// "head" finds head_2 as well, "head/" does not.
+// "head" finds head_2 as well, "head/" does not. As in Python, some expressions take exponential time: do not take them
+// from strangers.
 std::vector<Tensor> get_losses(const std::optional<std::string>& scope = {},
                                const std::string& loss_collection = "losses");
 std::vector<Tensor> get_regularization_losses(const std::optional<std::string>& scope = {});
