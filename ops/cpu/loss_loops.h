@@ -261,7 +261,7 @@ void long_row_grad(const Element* x, int64_t classes, float max, float factor, c
     b = scaled_exp<Pairs>(b - max) * factor;
   };
   Floats a, b, last_a, last_b;  // the last pair overlaps the one before, and dx may be x: so it is read first
-  if (whole < classes && from_kept == whole) {
+  if (kept && whole < classes && whole < LossKernel::most_kept) {
     last_a = Pairs::load(kept + whole) * factor;
     last_b = Pairs::load(kept + whole + lanes) * factor;
   } else {
