@@ -11,6 +11,8 @@ namespace {
 
 struct Vectors : LossVectors<32> {
   static Words pick(Words table, Words at) { return (Words)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)at); }
+  static void stream(void* to, Words words) { _mm256_stream_si256(static_cast<__m256i*>(to), (__m256i)words); }
+  static void finish_stream() { _mm_sfence(); }
 };
 
 struct PairsOfF16 : Vectors {
@@ -25,6 +27,13 @@ struct PairsOfF16 : Vectors {
   static void store_pair(Element* y, Floats a, Floats b) {
     narrow(y, a);
     narrow(y + lanes, b);
+  }
+  static void stream_pair(Element* y, Floats a, Floats b) {
+    alignas(64) Element line[2 * lanes];
+    store_pair(line, a, b);
+    Words words;
+    __builtin_memcpy(&words, line, sizeof(words));
+    stream(y, words);
   }
   static Floats widened(const Element* x) {
     return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));

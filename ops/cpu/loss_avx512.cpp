@@ -13,6 +13,8 @@ struct Vectors : LossVectors<64> {
   static Words pick(Words table, Words at) {
     return (Words)_mm512_maskz_permutexvar_epi32(0xFFFF, (__m512i)at, (__m512i)table);
   }
+  static void stream(void* to, Words words) { _mm512_stream_si512(static_cast<__m512i*>(to), (__m512i)words); }
+  static void finish_stream() { _mm_sfence(); }
 };
 
 struct PairsOfF16 : Vectors {
@@ -27,6 +29,13 @@ struct PairsOfF16 : Vectors {
   static void store_pair(Element* y, Floats a, Floats b) {
     narrow(y, a);
     narrow(y + lanes, b);
+  }
+  static void stream_pair(Element* y, Floats a, Floats b) {
+    alignas(64) Element line[2 * lanes];
+    store_pair(line, a, b);
+    Words words;
+    __builtin_memcpy(&words, line, sizeof(words));
+    stream(y, words);
   }
   static Floats widened(const Element* x) {  // with all lanes in the mask: GCC warns of its own _mm512_cvtph_ps
     return (Floats)_mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));

@@ -36,7 +36,8 @@ struct LossKernel {
   RowSum (*sum)(const void* x, int64_t classes, float* kept);
 
   // dx = factor exp(x - max) in the type of the logits, rounded once. No x is larger than max. dx may be x.
-  void (*grad)(const void* x, int64_t classes, float max, float factor, const float* kept, void* dx);
+  // stream: past the caches where that can be done, for gradients that these do not hold anyway.
+  void (*grad)(const void* x, int64_t classes, float max, float factor, const float* kept, bool stream, void* dx);
 
   // The same for up to group_rows adjacent rows of up to LossGroup::most_classes classes. Finds max, log_sum and
   // surprise, or takes the first two as given, and then writes the gradient unless dx is null.

@@ -13,7 +13,8 @@ namespace xent::cpu {
 
 namespace {  // a copy of its own for every file that includes it: see instruction_set.h
 
-// What an instruction set adds: pick(table, at), the words of a table at the lowest bits of `at`.
+// What an instruction set adds: pick(table, at), the words of a table at the lowest bits of `at`; stream(to, words), a
+// store past the caches to an aligned address, and finish_stream(), after which other threads see them.
 template <int bytes>
 struct LossVectors {
   static constexpr int lanes = bytes / 4;
@@ -40,6 +41,7 @@ template <class Vectors>
 struct PairsOfF32 : Vectors {
   using Element = float;
   using typename Vectors::Floats;
+  using typename Vectors::Words;
   using Vectors::lanes;
   static constexpr uint32_t first = lanes, step = 1;
   static constexpr Element lowest = -__builtin_inff();
@@ -51,6 +53,10 @@ struct PairsOfF32 : Vectors {
   static void store_pair(Element* y, Floats a, Floats b) {
     PairsOfF32::store(y, a);
     PairsOfF32::store(y + lanes, b);
+  }
+  static void stream_pair(Element* y, Floats a, Floats b) {
+    PairsOfF32::stream(y, (Words)a);
+    PairsOfF32::stream(y + lanes, (Words)b);
   }
   static Floats widened(const Element* x) { return PairsOfF32::load(x); }  // in order
   static void narrow(Element* y, Floats value) { PairsOfF32::store(y, value); }
@@ -72,9 +78,9 @@ struct PairsOfBF16 : Vectors {
     a = (Floats)(both << 16);  // casts between vector types keep the bits
     b = (Floats)(both & 0xffff0000u);
   }
-  static void store_pair(Element* y, Floats a, Floats b) {
-    *reinterpret_cast<WordsAt*>(y) = rounded(a) >> 16 | (rounded(b) & 0xffff0000u);
-  }
+  static void store_pair(Element* y, Floats a, Floats b) { *reinterpret_cast<WordsAt*>(y) = rounded_pair(a, b); }
+  static void stream_pair(Element* y, Floats a, Floats b) { PairsOfBF16::stream(y, rounded_pair(a, b)); }
+  static Words rounded_pair(Floats a, Floats b) { return rounded(a) >> 16 | (rounded(b) & 0xffff0000u); }
   static Floats widened(const Element* x) {
     return (Floats)(__builtin_convertvector(*reinterpret_cast<const HalvesAt*>(x), Words) << 16);
   }
@@ -248,7 +254,7 @@ RowSum long_row_sum(const typename Pairs::Element* x, int64_t classes, float* ke
   return {max, static_cast<double>(ones) + sum / static_cast<double>(exp_scale)};
 }
 
-template <class Pairs, class Element = typename Pairs::Element>
+template <class Pairs, bool stream, class Element = typename Pairs::Element>
 void long_row_grad(const Element* x, int64_t classes, float max, float factor, const float* kept, Element* dx) {
   using Floats = typename Pairs::Floats;
   constexpr int64_t lanes = Pairs::lanes, pair = 2 * lanes;
@@ -267,14 +273,18 @@ void long_row_grad(const Element* x, int64_t classes, float max, float factor, c
   } else {
     powers(x + classes - pair, last_a, last_b);
   }
+  const auto put = [](Element* to, Floats p, Floats q) {
+    if constexpr (stream) Pairs::stream_pair(to, p, q);
+    else Pairs::store_pair(to, p, q);
+  };
   int64_t i = 0;
-  for (; i < from_kept; i += pair)
-    Pairs::store_pair(dx + i, Pairs::load(kept + i) * factor, Pairs::load(kept + i + lanes) * factor);
+  for (; i < from_kept; i += pair) put(dx + i, Pairs::load(kept + i) * factor, Pairs::load(kept + i + lanes) * factor);
   for (; i < whole; i += pair) {
     powers(x + i, a, b);
-    Pairs::store_pair(dx + i, a, b);
+    put(dx + i, a, b);
   }
-  Pairs::store_pair(dx + classes - pair, last_a, last_b);
+  if constexpr (stream) Pairs::finish_stream();
+  else Pairs::store_pair(dx + classes - pair, last_a, last_b);
 }
 
 template <class Pairs>
@@ -286,12 +296,15 @@ RowSum row_sum(const void* row, int64_t classes, float* kept) {
 }
 
 template <class Pairs>
-void row_grad(const void* row, int64_t classes, float max, float factor, const float* kept, void* grad) {
+void row_grad(const void* row, int64_t classes, float max, float factor, const float* kept, bool stream, void* grad) {
   const auto* x = static_cast<const typename Pairs::Element*>(row);
   auto* dx = static_cast<typename Pairs::Element*>(grad);
-  if (classes >= 2 * Pairs::lanes) return long_row_grad<Pairs>(x, classes, max, factor, kept, dx);
+  constexpr int64_t pair = 2 * Pairs::lanes;
+  if (stream && classes % pair == 0 && reinterpret_cast<uintptr_t>(dx) % 64 == 0)
+    return long_row_grad<Pairs, true>(x, classes, max, factor, kept, dx);
+  if (classes >= pair) return long_row_grad<Pairs, false>(x, classes, max, factor, kept, dx);
   ShortRow<Pairs> filled(x, classes);
-  long_row_grad<Pairs>(filled.elements, filled.size, max, factor, kept, filled.elements);
+  long_row_grad<Pairs, false>(filled.elements, filled.size, max, factor, kept, filled.elements);
   for (int64_t i = 0; i < classes; ++i) dx[i] = filled.elements[i];
 }
 

@@ -230,7 +230,7 @@ class LossRows : public TargetRows {
       const double factor = share * std::exp(-static_cast<double>(s.log_sum));
       if (std::is_same_v<G, T> && groups() && LossKernel::takes(share)) return grad_alone(row, x, s, share, dx);
       if (std::is_same_v<G, T> && kernel_ && LossKernel::takes(factor))
-        kernel_->grad(x, classes, static_cast<float>(s.max), static_cast<float>(factor), kept, dx);
+        kernel_->grad(x, classes, static_cast<float>(s.max), static_cast<float>(factor), kept, streams(x, dx), dx);
       else
         for (int64_t c = 0; c < classes; ++c)
           dx[c * inner] = convert<G>(scale * std::exp((static_cast<W>(x[c * inner]) - s.max) - s.log_sum));
@@ -269,6 +269,12 @@ class LossRows : public TargetRows {
     group.max[0] = static_cast<float>(s.max);
     group.log_sum[0] = static_cast<float>(s.log_sum);
     kernel_->group(x, 1, rows().classes, true, group, dx);
+  }
+
+  // A gradient apart from the logits that the caches do not hold, until it is read, is best not read into them first.
+  bool streams(const void* x, const void* dx) const {
+    constexpr int64_t large = 1 << 25;
+    return x != dx && rows().count() * rows().classes > large / static_cast<int64_t>(sizeof(T));
   }
 
   // What a row with an index multiplies p by.
