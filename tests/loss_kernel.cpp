@@ -54,8 +54,7 @@ double rounding(DType dtype, double value) {
 
 }  // namespace
 
-TEST_CASE(
-    "losses and gradients of every width are within the page's bounds, and relative to 1 - p in rows that are sure") {
+TEST_CASE("losses and gradients of every width are within their bounds, and in sure rows relative to 1 - p") {
   if (!machine_has_it()) return;
   constexpr double u = 0x1p-24, of_sum = 0x1p-52;  // the sum of exponentials is in f64
   for (const DType dtype : types)

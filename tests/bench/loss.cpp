@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <vector>
 
@@ -38,7 +39,7 @@ void copy_past_caches(const void* from, void* to, int64_t bytes) {
     for (int64_t i = begin; i < end; ++i) _mm_stream_si128(target + i, _mm_load_si128(source + i));
     _mm_sfence();
 #else
-    std::memcpy(static_cast<char*>(to) + 16 * begin, static_cast<const char*>(from) + 16 * begin, 16 * (end - begin));
+    std::memcpy(static_cast<char*>(to) + 16 * begin, static_cast<const char*>(from) + 16 * begin, static_cast<size_t>(16 * (end - begin)));
 #endif
   });
 }
