@@ -60,7 +60,7 @@ template <class V>
   using Integers = IntegersOf<V>;
   constexpr float smallest_normal = 0x1p-126f;
   const Integers subnormal = x < smallest_normal;
-  const Integers bits = (Integers)(subnormal ? x * 0x1p23f : x);
+  const Integers bits = (Integers)magnitude(subnormal ? x * 0x1p23f : x);
   const Integers exponent = (bits - 0x3F3504F3) >> 23;  // the bits of sqrt(1/2)
   const V f = (V)(bits - (exponent << 23)) - 1.0f;
   const V n = __builtin_convertvector(subnormal ? exponent - 23 : exponent, V);
