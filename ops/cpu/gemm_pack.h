@@ -25,10 +25,14 @@ struct VectorOf {
 // Swaps the off-diagonal halves of every square of 2 step rows and columns of which a is an upper and b a lower row.
 template <int step, class Vector, int... lane>
 void swap_halves(Vector& a, Vector& b, std::integer_sequence<int, lane...>) {
+  const Vector upper = a, lower = b;
+#if defined(__clang__) || __GNUC__ >= 12
   constexpr int lanes = sizeof...(lane);
-  const Vector upper = __builtin_shufflevector(a, b, (lane & step ? lanes + lane - step : lane)...);
-  b = __builtin_shufflevector(a, b, (lane & step ? lanes + lane : lane + step)...);
-  a = upper;
+  a = __builtin_shufflevector(upper, lower, (lane & step ? lanes + lane - step : lane)...);
+  b = __builtin_shufflevector(upper, lower, (lane & step ? lanes + lane : lane + step)...);
+#else
+  ((lane & step ? a[lane] = lower[lane - step] : b[lane] = upper[lane + step]), ...);
+#endif
 }
 
 template <int step, class Vector, int lanes>
@@ -56,7 +60,9 @@ void pack_square(const T* b, int64_t stride, T* panel, int64_t width) {
 template <class T, int lanes>
 void pack(const PanelOfB<T>& of, T* panel) {
   using Vector = typename VectorOf<T, lanes>::type;
-  const auto [b, stride, depth, columns, transpose, next] = of;
+  const T *b = of.b, *next = of.next;
+  const int64_t stride = of.stride, depth = of.depth, columns = of.columns;
+  const bool transpose = of.transpose;
   const int64_t width = columns <= lanes ? lanes : 2 * lanes, even_columns = columns / lanes * lanes;
   const int64_t even_depth = transpose ? depth / lanes * lanes : depth;
   if (transpose)  // the rows are long runs, which the machine fetches ahead by itself
