@@ -54,7 +54,7 @@ void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, in
   for (int64_t k = 0; k < depth; ++k) {
     Vector right[vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) right[v] = *reinterpret_cast<const Vector*>(panel + k * width + v * lanes);
+    for (int v = 0; v < vectors; ++v) right[v] = load<Vector>(panel + k * width + v * lanes);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       const T left = a[r * a_row + k * a_depth];
@@ -67,7 +67,7 @@ void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, in
     for (int r = 0; r < rows; ++r) {
       T line[width];
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) *reinterpret_cast<Vector*>(line + v * lanes) = sum[r][v];
+      for (int v = 0; v < vectors; ++v) store(sum[r][v], line + v * lanes);
       T* c = out.c + r * out.stride;
       for (int64_t i = 0; i < columns; ++i) {
         T value = out.add ? c[i] + line[i] : line[i];
@@ -77,18 +77,16 @@ void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, in
     }
     return;
   }
-  const auto each = [&](const auto& change) {  // of the sums and their places in C, while the sums are in registers
+  const auto each = [&](const auto& change) {  // of the sums, while they are in registers
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v)
-        change(sum[r][v], *reinterpret_cast<Vector*>(out.c + r * out.stride + v * lanes), v);
+      for (int v = 0; v < vectors; ++v) change(sum[r][v], out.c + r * out.stride + v * lanes, v);
   };
-  if (out.add) each([](Vector& value, const Vector& c, int) { value = c + value; });
-  if (out.bias)
-    each([&](Vector& value, const Vector&, int v) { value += *reinterpret_cast<const Vector*>(out.bias + v * lanes); });
-  if (out.relu) each([](Vector& value, const Vector&, int) { value = value <= T(0) ? Vector{} : value; });
-  each([](const Vector& value, Vector& c, int) { c = value; });
+  if (out.add) each([](Vector& value, const T* c, int) { value = load<Vector>(c) + value; });
+  if (out.bias) each([&](Vector& value, const T*, int v) { value += load<Vector>(out.bias + v * lanes); });
+  if (out.relu) each([](Vector& value, const T*, int) { value = value <= T(0) ? Vector{} : value; });
+  each([](const Vector& value, T* c, int) { store(value, c); });
 }
 
 template <class T, int lanes, int vectors, int tile_rows>

@@ -19,8 +19,20 @@ namespace {  // a copy of its own for every file that includes it: see instructi
 
 template <class T, int lanes>
 struct VectorOf {
-  typedef T type __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T)), may_alias));
+  typedef T type __attribute__((vector_size(lanes * sizeof(T))));
 };
+
+// From and to anywhere in memory.
+template <class Vector, class T>
+[[gnu::always_inline]] inline Vector load(const T* from) {
+  Vector vector;
+  __builtin_memcpy(&vector, from, sizeof(Vector));
+  return vector;
+}
+template <class Vector, class T>
+[[gnu::always_inline]] inline void store(const Vector& vector, T* to) {
+  __builtin_memcpy(to, &vector, sizeof(Vector));
+}
 
 // Swaps the off-diagonal halves of every square of 2 step rows and columns of which a is an upper and b a lower row.
 template <int step, class Vector, int... lane>
@@ -28,10 +40,10 @@ void swap_halves(Vector& a, Vector& b, std::integer_sequence<int, lane...>) {
   const Vector upper = a, lower = b;
 #if defined(__clang__) || __GNUC__ >= 12
   constexpr int lanes = sizeof...(lane);
-  a = __builtin_shufflevector(upper, lower, (lane & step ? lanes + lane - step : lane)...);
-  b = __builtin_shufflevector(upper, lower, (lane & step ? lanes + lane : lane + step)...);
+  a = __builtin_shufflevector(upper, lower, (lane & step ? lanes + (lane ^ step) : lane)...);
+  b = __builtin_shufflevector(upper, lower, (lane & step ? lanes + lane : lane ^ step)...);
 #else
-  ((lane & step ? a[lane] = lower[lane - step] : b[lane] = upper[lane + step]), ...);
+  ((lane & step ? a[lane] = lower[lane ^ step] : b[lane] = upper[lane ^ step]), ...);
 #endif
 }
 
@@ -51,10 +63,10 @@ void pack_square(const T* b, int64_t stride, T* panel, int64_t width) {
   using Vector = typename VectorOf<T, lanes>::type;
   Vector rows[lanes];
 #pragma GCC unroll 16
-  for (int r = 0; r < lanes; ++r) rows[r] = *reinterpret_cast<const Vector*>(b + r * stride);
+  for (int r = 0; r < lanes; ++r) rows[r] = load<Vector>(b + r * stride);
   transpose<1>(rows);
 #pragma GCC unroll 16
-  for (int r = 0; r < lanes; ++r) *reinterpret_cast<Vector*>(panel + r * width) = rows[r];
+  for (int r = 0; r < lanes; ++r) store(rows[r], panel + r * width);
 }
 
 template <class T, int lanes>
@@ -73,7 +85,7 @@ void pack(const PanelOfB<T>& of, T* panel) {
     for (int64_t k = 0; k < depth; ++k)
       for (int64_t i = 0; i < even_columns; i += lanes) {
         if (next) __builtin_prefetch(next + k * stride + i, 0, 2);  // to the second level: the first is for this panel
-        *reinterpret_cast<Vector*>(panel + k * width + i) = *reinterpret_cast<const Vector*>(b + k * stride + i);
+        store(load<Vector>(b + k * stride + i), panel + k * width + i);
       }
   const int64_t down = transpose ? 1 : stride, across = transpose ? stride : 1;
   const auto one_by_one = [=](int64_t from, int64_t first) {
