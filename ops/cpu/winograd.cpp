@@ -105,19 +105,33 @@ WinogradPatch Winograd::result_of(int64_t tile) const {
   return patch(side, tile / image_tiles(), side * row, side * column, c_.out_height, c_.out_width, c_.out);
 }
 
+// Tiles read short runs, which the processor does not foresee. But a row of them is a band of the image, in one piece:
+// each asks for its share of the next band.
+void Winograd::prefetch(const float* images, int64_t image, int64_t tile) const {
+  const int64_t ahead = tile + tile_columns_, n = ahead / image_tiles(), share = ahead % image_tiles();
+  if (ahead >= tiles()) return;
+  const int64_t begin = n * image + share * image / image_tiles(),
+                end = n * image + (share + 1) * image / image_tiles();
+  constexpr int64_t line = 16;  // elements
+  for (int64_t i = begin; i < end; i += line) __builtin_prefetch(images + i, 0, 2);
+}
+
 void Winograd::forward(const float* x, const float* weight, const Epilogue<float>& epilogue, float* y,
                        float* scratch) const {
   const auto [transforms, products] = kernels();
   const float* u = scratch;
   transform_weight(weight, c_.in * c_.out, c_.out, c_.in, c_.out, scratch, weight_plane());
-  const int64_t parts = forward_parts(), chunks = forward_chunks();
+  const int64_t parts = forward_parts(), chunks = forward_chunks(), image = c_.height * c_.width * c_.in;
   const bool relu = epilogue.activation == Activation::relu;
   parallel_chunks(parts, [&](int64_t part) {
     float* v = scratch + weight_planes() + part * chunk_planes();
     float* m = v + planes * image_plane();
     for (int64_t chunk = part * chunks / parts; chunk < (part + 1) * chunks / parts; ++chunk) {
       const int64_t first = chunk * forward_chunk, count = std::min(forward_chunk, tiles() - first);
-      for (int64_t t = 0; t < count; ++t) transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
+      for (int64_t t = 0; t < count; ++t) {
+        prefetch(x, image, first + t);
+        transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
+      }
       for (int64_t p = 0; p < planes; ++p)
         each_panel(out_, [&](int64_t column, int64_t columns) {
           products->multiply(count, columns, c_.in, v + p * image_plane(), in_, 1,
@@ -162,12 +176,16 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
     for (int64_t first = begin; first < end; first += backward_chunk) {
       const int64_t count = std::min(backward_chunk, end - first);
       for (int64_t t = 0; t < count; ++t) {
+        prefetch(result.dy, c_.image_pixels() * c_.out, first + t);
+        if (result.activation != Activation::none) prefetch(result.y, c_.image_pixels() * c_.out, first + t);
         result_grad(result.y, result.dy, result_of(first + t), w + t * out_, result_plane());
         const float* total = w + 7 * result_plane() + t * out_;  // of a tile: row 1 of A is all 1
         for (int64_t o = 0; o < out_; ++o) sums[part * out_ + o] += static_cast<double>(total[o]);
       }
-      for (int64_t t = 0; t < count && dweight.to; ++t)
+      for (int64_t t = 0; t < count && dweight.to; ++t) {
+        prefetch(x, image, first + t);
         transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
+      }
       for (int64_t p = 0; p < planes; ++p) {
         float *vp = v + p * image_plane(), *wp = w + p * result_plane();
         if (dweight.to)

@@ -68,8 +68,9 @@ class Winograd {
   int64_t weight_planes() const { return planes * weight_plane(); }
   int64_t transposed_planes() const { return planes * transposed_plane(); }
 
-  WinogradPatch pixels_of(int64_t tile) const;  // 6 x 6 of the image
-  WinogradPatch result_of(int64_t tile) const;  // 4 x 4 of the result
+  void prefetch(const float* images, int64_t image, int64_t tile) const;  // image: elements of one
+  WinogradPatch pixels_of(int64_t tile) const;                            // 6 x 6 of the image
+  WinogradPatch result_of(int64_t tile) const;                            // 4 x 4 of the result
 
   Convolution c_;
   int64_t in_, out_;  // channels of the planes: a multiple of 16

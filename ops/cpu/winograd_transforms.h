@@ -74,12 +74,11 @@ struct WinogradTransforms {
            c + lanes <= patch.channels;
   }
 
-  // Asks for what the neighbouring tile will read, or write: it comes next. What is beyond the image does no harm,
-  // since nothing is read.
-  template <bool write>
+  // Asks for what the neighbouring tile will write: it comes next. What is beyond the image does no harm, since nothing
+  // is read.
   static void prefetch_tile(const float* pixel, const WinogradPatch& patch) {
     const auto ahead = static_cast<uintptr_t>(4 * patch.channels) * sizeof(float);
-    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(pixel) + ahead), write);
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(pixel) + ahead), 1);
   }
 
   // Calls each(pixel in the image, in the copy, how many lanes are channels) for those inside, from channel c on.
@@ -109,13 +108,8 @@ struct WinogradTransforms {
           if (second) store(second_copy + to, load(second + from, count));
         });
       }
-      both_sides<Map>(
-          [&](int i, int j) {
-            prefetch_tile<false>(pixels(i, j), patch);
-            if (second) prefetch_tile<false>(seconds(i, j), patch);
-            return combine(pixels(i, j), seconds(i, j));
-          },
-          [&](int i, int j, Vector y) { store(planes + (i * Map::to + j) * plane + c, y); });
+      both_sides<Map>([&](int i, int j) { return combine(pixels(i, j), seconds(i, j)); },
+                      [&](int i, int j, Vector y) { store(planes + (i * Map::to + j) * plane + c, y); });
     }
   }
 
@@ -132,7 +126,7 @@ struct WinogradTransforms {
       both_sides<Map>([&](int i, int j) { return load(planes + (i * Map::from + j) * plane + c); },
                       [&](int i, int j, Vector y) {
                         float* pixel = pixels(i, j);
-                        prefetch_tile<true>(pixel, patch);
+                        prefetch_tile(pixel, patch);
                         const Vector value = finish(y, c);
                         store(pixel, add && direct ? load(pixel) + value : value);
                       });
