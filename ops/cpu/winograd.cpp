@@ -89,10 +89,11 @@ Winograd::Winograd(const Convolution& c)
       tile_rows_((c.out_height + side - 1) / side),
       tile_columns_((c.out_width + side - 1) / side) {}
 
+// Each part has planes of dU of its own, which no cache holds, and which it transforms: that has to be worth it.
 int64_t Winograd::backward_parts() const {
-  constexpr int64_t most_parts = 8;           // each begins with planes of dU that no cache holds
-  constexpr int64_t most_elements = 1 << 24;  // of all of them
-  return std::clamp<int64_t>(most_elements / weight_planes(), 1, std::min(most_parts, c_.batch));
+  constexpr int64_t most_parts = 8, most_elements = 1 << 24;  // of all the planes
+  const int64_t worth = std::max<int64_t>(1, tiles() / (2 * backward_chunk));
+  return std::clamp<int64_t>(most_elements / weight_planes(), 1, std::min({most_parts, c_.batch, worth}));
 }
 
 WinogradPatch Winograd::pixels_of(int64_t tile) const {
