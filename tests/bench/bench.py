@@ -23,6 +23,8 @@ def options():
                         help=f"one of {', '.join(tables.TABLES)}; may be repeated")
     parser.add_argument("--quick", action="store_true", help="three bursts, not nine; trains batch 64 and Adam only")
     parser.add_argument("--threads", type=int, action="append", help="1 and 2 unless given; may be repeated")
+    parser.add_argument("--burst", type=float, metavar="SECONDS", default=0.05,
+                        help="length of a burst, if more than a step; short ones slip through between disturbances")
     parser.add_argument("--update-docs", action="store_true", help="put the tables into docs/performance.md")
     parser.add_argument("--serve", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--tuned", default="", help=argparse.SUPPRESS)  # libraries to preload into PyTorch
@@ -99,7 +101,7 @@ def noise(results):
 def main():
     asked = options()
     names = asked.only or list(tables.TABLES)
-    rounds, length = (3, 0.03) if asked.quick else (9, 0.05)
+    rounds = 3 if asked.quick else 9
     runs, rows = {}, []
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
@@ -109,7 +111,7 @@ def main():
                 run = runs[threads] = runs.get(threads) or Runs(asked, threads)
                 for row in tables.TABLES[name](asked.quick):
                     print(f"{name}, {row.title}, {threads} thread{'s' * (threads > 1)}", file=sys.stderr, flush=True)
-                    rows.append((name, row, threads, run.measure(row, rounds, length)))
+                    rows.append((name, row, threads, run.measure(row, rounds, asked.burst)))
                 run.end_table()
     except (KeyboardInterrupt, RuntimeError) as end:  # a program that died
         print(f"stopped, with the tables so far: {end!r}", file=sys.stderr)

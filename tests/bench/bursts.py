@@ -1,11 +1,13 @@
 """Programs that take turns: each works in short bursts, and stands still (SIGSTOP) while the others do.
 
 Before and after a burst the multiply-add peak of the processor and the bandwidth of its memory are measured. A burst
-counts if neither side of it was disturbed: if the peak was at least 95 % of the best that was seen in the whole run.
+counts if it was not disturbed: if the peak was at least 95 % of the best that was seen in the whole run, and the
+program did not wait for a processor for more than 5 % of the time.
 """
 import atexit
 import dataclasses
 import os
+import pathlib
 import random
 import signal
 import statistics
@@ -37,6 +39,11 @@ class Program:
         self._signal(signal.SIGSTOP)
         return answer
 
+    def waited(self):
+        """Seconds that its threads were ready but had no processor."""
+        tasks = pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[1]) for task in tasks) * 1e-9
+
     def stop(self):
         if self.process.poll() is None:
             self._signal(signal.SIGKILL)
@@ -57,6 +64,7 @@ class Burst:
     seconds: float  # per step
     flops: float  # the peak beside it, per second: the lower of before and after
     bytes: float  # copied beside it, read and written, per second
+    waited: float  # share of the time without a processor
 
 
 class Machine:
@@ -83,13 +91,16 @@ class Machine:
 
     def burst(self, program, work, steps):
         before = self.wait()
+        waited, start = program.waited(), time.perf_counter()
         seconds = program.seconds(work, steps)
+        waited = (program.waited() - waited) / (time.perf_counter() - start)
         self.seen.append(after := self.look())
-        return Burst(seconds, *map(min, before, after))
+        return Burst(seconds, *map(min, before, after), waited)
 
     def accepted(self, bursts, memory_bound):
         flops, copied = self.best()
-        return [b for b in bursts if b.flops >= GOOD * flops and (not memory_bound or b.bytes >= GOOD * copied)]
+        return [burst for burst in bursts if burst.flops >= GOOD * flops and burst.waited <= 1 - GOOD
+                and (not memory_bound or burst.bytes >= GOOD * copied)]
 
 
 def take_turns(machine, programs, work, rounds, length, memory_bound):
