@@ -23,7 +23,7 @@ def options():
                         help=f"one of {', '.join(tables.TABLES)}; may be repeated")
     parser.add_argument("--quick", action="store_true", help="three bursts, not nine; trains batch 64 and Adam only")
     parser.add_argument("--threads", type=int, action="append", help="1 and 2 unless given; may be repeated")
-    parser.add_argument("--burst", type=float, metavar="SECONDS", default=0.05,
+    parser.add_argument("--burst", type=float, metavar="SECONDS", default=0.02,
                         help="length of a burst, if more than a step; short ones slip through between disturbances")
     parser.add_argument("--update-docs", action="store_true", help="put the tables into docs/performance.md")
     parser.add_argument("--serve", required=True, help=argparse.SUPPRESS)
