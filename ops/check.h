@@ -8,8 +8,7 @@ namespace xent {
 
 // Throws DTypeError for a dtype that ops do not compute in.
 inline void require_computable(const char* op, const Spec& input) {
-  require<DTypeError>(is_computable(input.dtype),
-                      "{}: takes f32 and f64, not {}; cast first", op, input.dtype);
+  require<DTypeError>(is_computable(input.dtype), "{}: takes f32 and f64, not {}; cast first", op, input.dtype);
 }
 
 // Throws DTypeError, or ShapeError for what is not [batch, height, width, channels] of at least one pixel.

@@ -91,8 +91,9 @@ struct Conv2dOptions {
 //   h' = (h + 2 padding - dilation (kernel h - 1) - 1) / stride + 1, rounded down, and w' likewise.
 //   Tensor maps = conv2d(images, weight, bias, {.padding = 1, .activation = Activation::relu});
 // The kernel is not flipped, as in PyTorch. An empty handle for the bias [out] leaves it out. Padding is multiplied
-// like any element: under a weight that is infinite or NaN it gives NaN. Throws ShapeError if the kernel, dilated, is
-// larger than the padded image.
+// like any element: under a weight that is infinite or NaN it gives NaN. Kernels of 3 x 3 may be computed by tiles of
+// 4 x 4 results, in which one infinity or NaN is everyone's. Throws ShapeError if the kernel, dilated, is larger than
+// the padded image.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv2dOptions& options = {});
 
 struct Pool2dOptions {

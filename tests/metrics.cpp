@@ -207,9 +207,12 @@ TEST_CASE("labels that are the counts themselves are refused: counting would cha
   const Tensor counts = Tensor::full({3, 3}, 2, DType::i64);
   const Tensor logits = Tensor::from({9, 0, 0, 9, 0, 0, 9, 0, 0}, {3, 3});
   CHECK_THROWS_WITH_AS(accumulate_confusion(counts, logits, counts.view({3}, 0)),
+                       "accumulate_confusion: inputs 0 and 2 overlap in memory, and 0 is updated", ArgumentError);
+  CHECK(counts.to_vector<int64_t>() == Longs(9, 2));
+  const Tensor single = Tensor::full({1, 1}, 0, DType::i64);
+  CHECK_THROWS_WITH_AS(accumulate_confusion(single, Tensor::zeros({1, 1}), single.view({1}, 0)),
                        "accumulate_confusion: the labels are the counts, which are updated; clone() them",
                        ArgumentError);
-  CHECK(counts.to_vector<int64_t>() == Longs(9, 2));
   accumulate_confusion(counts, logits, counts.view({3}, 0).clone());
   CHECK(counts.to_vector<int64_t>() == Longs{2, 2, 2, 2, 2, 2, 5, 2, 2});
 }
