@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -177,6 +178,34 @@ inline std::vector<std::vector<double>> everything_of(const Trial& trial) {
   std::vector<Doubles> all = {doubles(y)};
   for (const Tensor& leaf : trial.leaves()) all.push_back(doubles(gradients[leaf]));
   return all;
+}
+
+// Result and gradients have the same bits for any number of threads.
+inline void check_threads(const Trial& trial) {
+  const int before = threads();
+  set_threads(1);
+  const auto one = everything_of(trial);
+  for (const int count : {2, 3}) {
+    set_threads(count);
+    const auto many = everything_of(trial);
+    for (size_t i = 0; i < one.size(); ++i) {
+      CAPTURE(i);
+      CHECK(std::memcmp(one[i].data(), many[i].data(), one[i].size() * sizeof(double)) == 0);
+    }
+  }
+  set_threads(before);
+}
+
+// Each gradient is computed alone as it is with the others.
+inline void check_alone(const Trial& trial) {
+  const auto all = everything_of(trial);
+  const std::vector<Tensor> leaves = trial.leaves();
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    Tape tape;
+    tape.watch(leaves[i]);
+    const Tensor y = trial.run();
+    CHECK(doubles(tape.backward(y, {.upstream = trial.dy})[leaves[i]]) == all[i + 1]);
+  }
 }
 
 }  // namespace conv2d_trial

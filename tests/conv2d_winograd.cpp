@@ -87,34 +87,12 @@ TEST_CASE("conv2d by many tiles, or of many channels, is what the definition say
 
 TEST_CASE("conv2d by tiles and its gradients have the same bits for any number of threads") {
   if (!machine_has_it()) return;
-  const int before = threads();
-  for (const Problem& problem : large_problems()) {
-    const Trial trial(problem, 2);
-    set_threads(1);
-    const auto one = everything_of(trial);
-    for (const int count : {2, 3}) {
-      set_threads(count);
-      const auto many = everything_of(trial);
-      for (size_t i = 0; i < one.size(); ++i) {
-        CAPTURE(i);
-        CHECK(std::memcmp(one[i].data(), many[i].data(), one[i].size() * sizeof(double)) == 0);
-      }
-    }
-  }
-  set_threads(before);
+  for (const Problem& problem : large_problems()) check_threads(Trial(problem, 2));
 }
 
 TEST_CASE("conv2d by tiles computes each gradient alone as it does with the others") {
   if (!machine_has_it()) return;
-  const Trial trial({{5, 11, 14, 20}, {3, 3, 20, 35}, {.padding = 1, .activation = Activation::sigmoid}}, 3);
-  const auto all = everything_of(trial);
-  const std::vector<Tensor> leaves = trial.leaves();
-  for (size_t i = 0; i < leaves.size(); ++i) {
-    Tape tape;
-    tape.watch(leaves[i]);
-    const Tensor y = trial.run();
-    CHECK(doubles(tape.backward(y, {.upstream = trial.dy})[leaves[i]]) == all[i + 1]);
-  }
+  check_alone(Trial({{5, 11, 14, 20}, {3, 3, 20, 35}, {.padding = 1, .activation = Activation::sigmoid}}, 3));
 }
 
 TEST_CASE("conv2d by tiles does not hide a NaN, and spreads it no farther than the tiles that read it") {

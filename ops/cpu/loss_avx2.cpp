@@ -12,35 +12,13 @@ namespace {
 struct Vectors : LossVectors<32> {
   static Words pick(Words table, Words at) { return (Words)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)at); }
   static void stream(void* to, Words words) { _mm256_stream_si256(static_cast<__m256i*>(to), (__m256i)words); }
-  static void finish_stream() { _mm_sfence(); }
-};
-
-struct PairsOfF16 : Vectors {
-  using Element = uint16_t;
-  static constexpr uint32_t first = lanes, step = 1;
-  static constexpr Element lowest = 0xfc00;
-
-  static void load_pair(const Element* x, Floats& a, Floats& b) {
-    a = widened(x);
-    b = widened(x + lanes);
-  }
-  static void store_pair(Element* y, Floats a, Floats b) {
-    narrow(y, a);
-    narrow(y + lanes, b);
-  }
-  static void stream_pair(Element* y, Floats a, Floats b) {
-    alignas(64) Element line[2 * lanes];
-    store_pair(line, a, b);
-    Words words;
-    __builtin_memcpy(&words, line, sizeof(words));
-    stream(y, words);
-  }
-  static Floats widened(const Element* x) {
+  static Floats widened(const uint16_t* x) {
     return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
   }
-  static void narrow(Element* y, Floats value) {
+  static void narrow(uint16_t* y, Floats value) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(y), _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT));
   }
+  static void finish_stream() { _mm_sfence(); }
 };
 
 template <class Pairs>
@@ -49,7 +27,7 @@ constexpr LossKernel kernel = {row_sum<Pairs>, row_grad<Pairs>, loss_group<Pairs
 }  // namespace
 
 constinit const LossKernel loss_f32 = kernel<PairsOfF32<Vectors>>;
-constinit const LossKernel loss_f16 = kernel<PairsOfF16>;
+constinit const LossKernel loss_f16 = kernel<PairsOfF16<Vectors>>;
 constinit const LossKernel loss_bf16 = kernel<PairsOfBF16<Vectors>>;
 
 }  // namespace xent::cpu::avx2

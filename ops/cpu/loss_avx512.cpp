@@ -14,36 +14,14 @@ struct Vectors : LossVectors<64> {
     return (Words)_mm512_maskz_permutexvar_epi32(0xFFFF, (__m512i)at, (__m512i)table);
   }
   static void stream(void* to, Words words) { _mm512_stream_si512(static_cast<__m512i*>(to), (__m512i)words); }
-  static void finish_stream() { _mm_sfence(); }
-};
-
-struct PairsOfF16 : Vectors {
-  using Element = uint16_t;
-  static constexpr uint32_t first = lanes, step = 1;
-  static constexpr Element lowest = 0xfc00;
-
-  static void load_pair(const Element* x, Floats& a, Floats& b) {
-    a = widened(x);
-    b = widened(x + lanes);
-  }
-  static void store_pair(Element* y, Floats a, Floats b) {
-    narrow(y, a);
-    narrow(y + lanes, b);
-  }
-  static void stream_pair(Element* y, Floats a, Floats b) {
-    alignas(64) Element line[2 * lanes];
-    store_pair(line, a, b);
-    Words words;
-    __builtin_memcpy(&words, line, sizeof(words));
-    stream(y, words);
-  }
-  static Floats widened(const Element* x) {  // with all lanes in the mask: GCC warns of its own _mm512_cvtph_ps
+  static Floats widened(const uint16_t* x) {  // with all lanes in the mask: GCC warns of its own _mm512_cvtph_ps
     return (Floats)_mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
   }
-  static void narrow(Element* y, Floats value) {
+  static void narrow(uint16_t* y, Floats value) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(y),
                         _mm512_maskz_cvtps_ph(0xFFFF, (__m512)value, _MM_FROUND_TO_NEAREST_INT));
   }
+  static void finish_stream() { _mm_sfence(); }
 };
 
 template <class Pairs>
@@ -52,7 +30,7 @@ constexpr LossKernel kernel = {row_sum<Pairs>, row_grad<Pairs>, loss_group<Pairs
 }  // namespace
 
 constinit const LossKernel loss_f32 = kernel<PairsOfF32<Vectors>>;
-constinit const LossKernel loss_f16 = kernel<PairsOfF16>;
+constinit const LossKernel loss_f16 = kernel<PairsOfF16<Vectors>>;
 constinit const LossKernel loss_bf16 = kernel<PairsOfBF16<Vectors>>;
 
 }  // namespace xent::cpu::avx512

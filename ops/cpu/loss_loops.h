@@ -62,6 +62,32 @@ struct PairsOfF32 : Vectors {
   static void narrow(Element* y, Floats value) { PairsOfF32::store(y, value); }
 };
 
+// ... or of f16, converted by instructions of their own.
+template <class Vectors>
+struct PairsOfF16 : Vectors {
+  using Element = uint16_t;
+  using typename Vectors::Floats;
+  using typename Vectors::Words;
+  static constexpr uint32_t first = Vectors::lanes, step = 1;
+  static constexpr Element lowest = 0xfc00;
+
+  static void load_pair(const Element* x, Floats& a, Floats& b) {
+    a = PairsOfF16::widened(x);
+    b = PairsOfF16::widened(x + Vectors::lanes);
+  }
+  static void store_pair(Element* y, Floats a, Floats b) {
+    PairsOfF16::narrow(y, a);
+    PairsOfF16::narrow(y + Vectors::lanes, b);
+  }
+  static void stream_pair(Element* y, Floats a, Floats b) {
+    alignas(64) Element line[2 * Vectors::lanes];
+    store_pair(line, a, b);
+    Words words;
+    __builtin_memcpy(&words, line, sizeof(words));
+    PairsOfF16::stream(y, words);
+  }
+};
+
 // ... or of bf16, the even elements and the odd ones: a float's upper half is its bf16.
 template <class Vectors>
 struct PairsOfBF16 : Vectors {
