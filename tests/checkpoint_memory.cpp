@@ -16,8 +16,18 @@ static size_t most = std::numeric_limits<size_t>::max();
   if (void* memory = bytes <= most ? std::malloc(bytes ? bytes : 1) : nullptr) return memory;
   throw std::bad_alloc();
 }
+[[gnu::noinline]] void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
+  return bytes <= most ? std::malloc(bytes ? bytes : 1) : nullptr;
+}
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+// A sanitizer's own array forms do not come by these.
+[[gnu::noinline]] void* operator new[](size_t bytes) { return operator new(bytes); }
+[[gnu::noinline]] void* operator new[](size_t bytes, const std::nothrow_t& no) noexcept {
+  return operator new(bytes, no);
+}
+[[gnu::noinline]] void operator delete[](void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
 
 using namespace xent;
 using namespace checkpoint_run;
