@@ -4,6 +4,7 @@
 
 #include <xent/core/step_state.h>
 #include <xent/core/warning.h>
+#include <xent/nn/compat/as_dtype.h>
 #include <xent/nn/compat/presets.h>
 #include <xent/nn/compat/refuse_unless.h>
 #include <xent/nn/compat/torch.h>
@@ -36,7 +37,7 @@ Tensor class_weights(const Tensor& logits, const Tensor& weight) {
   const Tensor row = reshape(torch::beside(logits, weight), {count});
   if (count == classes) return row;
   const DType dtype = torch::arithmetic(logits.dtype());
-  return mul(torch::as_dtype(row, dtype), Tensor::ones({classes}, dtype, logits.device()));
+  return mul(as_dtype(row, dtype), Tensor::ones({classes}, dtype, logits.device()));
 }
 
 // The sum of the target decides on the host; inside a Step, where no value can be read, on the device. But for f64 it
@@ -57,7 +58,7 @@ Tensor with_distribution(const Tensor& input, const Tensor& target, const Tensor
   options.reduction.kind = kind;
   const DType common = torch::promote(input.dtype(), target.dtype());
   options.output.dtype = common;
-  const Tensor logits = common == DType::f64 ? torch::as_dtype(input, common) : input;
+  const Tensor logits = common == DType::f64 ? as_dtype(input, common) : input;
   const Tensor distribution = torch::beside(logits, target);
   const LossInputs inputs{.class_weights = class_weights(logits, weight)};
   if (kind == Kind::mean && !running_step()) {

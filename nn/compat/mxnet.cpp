@@ -8,6 +8,7 @@
 #include <xent/core/convert.h>
 #include <xent/core/dispatch.h>
 #include <xent/core/op.h>
+#include <xent/nn/compat/as_dtype.h>
 #include <xent/nn/compat/presets.h>
 #include <xent/nn/compat/refuse_unless.h>
 #include <xent/ops/ops.h>
@@ -118,8 +119,6 @@ Tensor distribution_of(const Tensor& label, const Tensor& pred) {
                 "a label that is a distribution has pred's dtype, {}, not {}", pred.dtype(), label.dtype());
   return reshape(label, pred.shape());
 }
-
-Tensor as_dtype(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : cast(x, dtype); }
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 // and one call of softmax_cross_entropy.
 #include <xent/nn/compat/onnxruntime.h>
 
+#include <xent/nn/compat/as_dtype.h>
 #include <xent/nn/compat/onnxruntime_check.h>
 #include <xent/nn/compat/presets.h>
 #include <xent/ops/ops.h>
@@ -65,15 +66,13 @@ void check(const Arguments& a) {
   }
 }
 
-Tensor as(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : cast(x, dtype); }
-
 // Checks the arguments and brings the scores to the wider of their own and the output's type, in which the original
 // computes. f32 is wide enough for all but f64.
 LossInputs prepare(Arguments& a) {
   check(a);
   const bool wide = a.output_type == DType::f64 || a.scores.dtype() == DType::f64;
-  if (wide) a.scores = as(a.scores, DType::f64);
-  return {.class_weights = a.weights ? as(a.weights, wide ? DType::f64 : DType::f32) : Tensor(),
+  if (wide) a.scores = as_dtype(a.scores, DType::f64);
+  return {.class_weights = a.weights ? as_dtype(a.weights, wide ? DType::f64 : DType::f32) : Tensor(),
           .ignore = a.ignore_index,
           .grad_addend = a.bias ? a.bias.reshape(a.scores.shape()) : Tensor()};
 }

@@ -8,7 +8,9 @@
 #include <fmt/ranges.h>
 
 #include <xent/core/require.h>
+#include <xent/nn/compat/as_dtype.h>
 #include <xent/nn/compat/presets.h>
+#include <xent/ops/loss_rules.h>
 #include <xent/ops/ops.h>
 
 namespace xent::compat::tensorflow::losses {
@@ -40,12 +42,9 @@ std::string tuple(const Shape& shape) {
   return fmt::format("({}{})", fmt::join(shape, ", "), shape.rank() == 1 ? "," : "");
 }
 
-Shape without_last(const Shape& shape) {
-  return Shape(std::span(shape.begin(), static_cast<size_t>(shape.rank() - 1)));
-}
+Shape without_last(const Shape& shape) { return without_axis(shape, shape.rank() - 1); }
 
 Tensor as(const Tensor& x, const Shape& shape) { return x.shape() == shape ? x : reshape(x, shape); }
-Tensor as(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : cast(x, dtype); }
 
 void require_given(const Tensor& x, const char* name) {
   if (!x) refuse(Cause::type, "ValueError", "{} must not be None.", name);
@@ -100,7 +99,7 @@ Tensor element_weights(const Weights& weights, const Shape& losses, Device devic
     return *number == 1 ? Tensor() : Tensor::full({losses.elements()}, *number, DType::f32, device);
   const Tensor& tensor = *weights.tensor();
   check_broadcast(tensor.shape(), losses);
-  const Tensor f32 = as(tensor, DType::f32);
+  const Tensor f32 = as_dtype(tensor, DType::f32);
   const Tensor each = f32.shape() == losses ? f32 : mul(Tensor::ones(losses, DType::f32, device), f32);
   return as(each, {losses.elements()});
 }
@@ -109,7 +108,7 @@ Tensor element_weights(const Weights& weights, const Shape& losses, Device devic
 Tensor reduce_rows(const Tensor& rows, Options options, const Tensor& weights) {
   options.input = Options::Input::log_probs;
   options.target.smoothing = 0;
-  const Tensor log_probs = scale(as(rows, DType::f32), -1);
+  const Tensor log_probs = scale(as_dtype(rows, DType::f32), -1);
   return xent::softmax_cross_entropy(as(log_probs, {rows.elements(), 1}),
                                      Tensor::zeros({rows.elements()}, DType::u8, rows.device()), options,
                                      {.element_weights = weights});
@@ -128,7 +127,8 @@ Tensor compute_weighted_loss(const Rows& rows, Options options, const Loss& loss
     Options each = options;
     each.reduction.kind = xent::Reduction::Kind::none;
     each.output.dtype = dtype;
-    reduced = as(reduce_rows(xent::softmax_cross_entropy(rows.logits, rows.labels, each), options, weights), dtype);
+    reduced =
+        as_dtype(reduce_rows(xent::softmax_cross_entropy(rows.logits, rows.labels, each), options, weights), dtype);
   }
   if (none) reduced = as(reduced, rows.shape);
   Graph* graph = Graph::current();
@@ -186,7 +186,7 @@ Tensor softmax_cross_entropy(const Tensor& onehot_labels, const Tensor& logits, 
     options.parity.smoothing_classes = shape[1];
   }
   const Shape losses = without_last(shape), matrix = {losses.elements(), shape[-1]};
-  const Tensor labels = as(onehot_labels.detach(), logits.dtype());
+  const Tensor labels = as_dtype(onehot_labels.detach(), logits.dtype());
   return compute_weighted_loss({as(logits, matrix), as(labels, matrix), losses}, options, loss);
 }
 

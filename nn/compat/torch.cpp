@@ -1,11 +1,10 @@
 #include <xent/nn/compat/torch.h>
 
-#include <array>
-
 #include <xent/core/warning.h>
 #include <xent/nn/compat/presets.h>
 #include <xent/nn/compat/refuse_unless.h>
 #include <xent/nn/compat/torch_types.h>
+#include <xent/ops/loss_rules.h>
 
 namespace xent::compat::torch {
 
@@ -28,20 +27,11 @@ Kind reduction_kind(std::optional<bool> size_average, std::optional<bool> reduce
   return Kind::sum;
 }
 
-int64_t class_axis(const Shape& input) { return input.rank() == 1 ? 0 : 1; }
-
-// Returns [N, d1, ...] for an input [N, C, d1, ...].
-Shape rows_of(const Shape& input) {
-  std::array<int64_t, Shape::max_rank> extents{};
-  size_t rank = 0;
-  for (int axis = 0; axis < input.rank(); ++axis)
-    if (axis != class_axis(input)) extents[rank++] = input[axis];
-  return Shape(std::span<const int64_t>(extents.data(), rank));
-}
+int class_axis(const Shape& input) { return input.rank() == 1 ? 0 : 1; }
 
 // Every rank has words of its own in the original, all for the same: one index per row.
 void check_target_shape(const Shape& input, const Shape& target) {
-  const Shape rows = rows_of(input);
+  const Shape rows = without_axis(input, class_axis(input));
   if (target == rows) return;
   const auto refuse = [](std::string_view type, const std::string& text) { throw Refused(Cause::shape, type, text); };
   const int rank = input.rank();

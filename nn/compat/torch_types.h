@@ -5,6 +5,7 @@
 
 #include <xent/core/dtype.h>
 #include <xent/core/tensor.h>
+#include <xent/nn/compat/as_dtype.h>
 #include <xent/ops/ops.h>
 
 namespace xent::compat::torch {
@@ -29,8 +30,6 @@ constexpr DType promote(DType a, DType b) {
   if (size_of(a) == size_of(b)) return DType::f32;
   return size_of(a) > size_of(b) ? a : b;
 }
-
-inline Tensor as_dtype(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : cast(x, dtype); }
 
 // The type that softmax_cross_entropy computes in.
 constexpr DType arithmetic(DType logits) { return logits == DType::f64 ? DType::f64 : DType::f32; }
