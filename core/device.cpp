@@ -4,6 +4,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <xent/core/memory.h>
 #include <xent/core/require.h>
 
@@ -27,8 +31,20 @@ bool is_available(Device device) { return device == Device::cpu(); }
 
 namespace {
 
+// Large blocks begin on a huge page and ask for such: a step walks over more memory than the processor keeps addresses
+// of small pages for. Where the system has none to give, nothing changes.
+void* allocate(size_t bytes) {
+  constexpr size_t line = 64, huge_page = size_t{2} << 20;
+  if (bytes < huge_page) return std::aligned_alloc(line, bytes);
+  void* data = std::aligned_alloc(huge_page, (bytes + huge_page - 1) / huge_page * huge_page);
+#if defined(MADV_HUGEPAGE)
+  if (data) madvise(data, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+#endif
+  return data;
+}
+
 constexpr Memory cpu_memory = {
-    .allocate = [](int, size_t bytes) { return std::aligned_alloc(64, bytes); },
+    .allocate = [](int, size_t bytes) { return allocate(bytes); },
     .release = [](int, void* data, size_t) { std::free(data); },
     .fill_bytes = [](int, void* data, int byte, size_t bytes) { std::memset(data, byte, bytes); },
     .copy_from_host = [](int, void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); },

@@ -21,8 +21,8 @@ struct Net : Module {
         fc2(128, classes, random) {}
 
   Tensor forward(const Tensor& images) override {  // [batch, 28, 28, 1]
-    Tensor x = conv2(conv1(images));               // [batch, 26, 26, 32], [batch, 24, 24, 64]
-    x = dropout1(max_pool2d(x));                   // [batch, 12, 12, 64]
+    Tensor x = conv1(images);                      // [batch, 26, 26, 32]
+    x = dropout1(conv2.max_pooled(x));             // [batch, 12, 12, 64]
     x = dropout2(fc1(flatten(x)));                 // [batch, 9216], [batch, 128]
     return fc2(x);                                 // [batch, classes]
   }

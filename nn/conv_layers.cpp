@@ -27,6 +27,13 @@ Conv2d::Conv2d(int64_t in, int64_t out, Extent2d kernel, Generator& random, cons
   if (o.bias) bias = parameter(uniform({out}, -bound, bound, random, o.dtype));
 }
 
+Tensor Conv2d::forward_with(const Tensor& x, const Module& next) {
+  const auto* pool = dynamic_cast<const MaxPool2d*>(&next);
+  if (!pool) return {};
+  const auto& [window, stride, padding] = pool->options;
+  return window == 2 && (stride == 0 || stride == 2) && padding == 0 ? max_pooled(x) : Tensor();
+}
+
 std::string Conv2d::describe() const {
   const Shape& shape = weight.shape();
   std::string text = fmt::format("Conv2d({}, {}, {}", shape[2], shape[3], str({shape[0], shape[1]}));

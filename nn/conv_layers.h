@@ -30,6 +30,10 @@ class Conv2d : public Module {
   Conv2d(int64_t in, int64_t out, Extent2d kernel, Generator& random, const Options& options);
 
   Tensor forward(const Tensor& x) override { return conv2d(x, weight, bias, options); }
+
+  // Computes max_pool2d(forward(x)), windows of 2 x 2, in one op. A Sequential does so for a MaxPool2d(2) that follows.
+  Tensor max_pooled(const Tensor& x) const { return conv2d_max_pool2d(x, weight, bias, options); }
+  Tensor forward_with(const Tensor& x, const Module& next) override;
   void visit(Visitor& visitor) override { visitor("weight", weight)("bias", bias); }
   std::string describe() const override;
 

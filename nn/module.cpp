@@ -102,6 +102,8 @@ Tensor parameter(const Tensor& initial) {
   return tensor;
 }
 
+Tensor Module::forward_with(const Tensor&, const Module&) { return {}; }
+
 std::vector<Parameter> Module::parameters() {
   std::vector<Parameter> list;
   TensorWalk walk([&](const std::string& path, Tensor& tensor, bool) {
@@ -143,7 +145,14 @@ Module& Sequential::operator[](size_t i) {
 
 Tensor Sequential::forward(const Tensor& x) {
   Tensor y = x;
-  for (const auto& module : modules_) y = module->forward(y);
+  for (size_t i = 0; i < modules_.size(); ++i) {
+    if (Tensor both = i + 1 < modules_.size() ? modules_[i]->forward_with(y, *modules_[i + 1]) : Tensor()) {
+      y = both;
+      ++i;
+    } else {
+      y = modules_[i]->forward(y);
+    }
+  }
   return y;
 }
 

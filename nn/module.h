@@ -69,6 +69,9 @@ class Module {
   virtual Tensor forward(const Tensor& x) = 0;
   Tensor operator()(const Tensor& x) { return forward(x); }
 
+  // Computes next(forward(x)) in one op, where there is one for the two, or returns an empty handle. Sequential asks.
+  virtual Tensor forward_with(const Tensor& x, const Module& next);
+
   // Names the parts: visitor("weight", weight)("bias", bias).buffer("running_mean", running_mean). None by default.
   virtual void visit(Visitor&) {}
 

@@ -11,7 +11,7 @@ constexpr const Op* table[] = {
     &relu_op, &tanh_op, &sigmoid_op, &gelu_op, &exp_op, &log_op, &sqrt_op, &scale_op, &shift_op,
     &add_op, &sub_op, &mul_op, &div_op,
     &matmul_op, &linear_op,
-    &conv2d_op, &max_pool2d_op, &avg_pool2d_op, &global_avg_pool2d_op,
+    &conv2d_op, &conv2d_max_pool2d_op, &max_pool2d_op, &avg_pool2d_op, &global_avg_pool2d_op,
     &batch_norm2d_op, &batch_norm2d_frozen_op, &layer_norm_op,
     &sum_op, &mean_op, &argmax_op,
     &reshape_op, &slice_rows_op, &permute_op, &concat_op, &cast_op,

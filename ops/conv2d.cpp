@@ -16,6 +16,7 @@
 #include <xent/core/require.h>
 #include <xent/ops/all_ops.h>
 #include <xent/ops/check.h>
+#include <xent/ops/conv2d.h>
 #include <xent/ops/cpu/activation.h>
 #include <xent/ops/cpu/axis_sum.h>
 #include <xent/ops/cpu/convolution.h>
@@ -26,42 +27,36 @@
 
 namespace xent {
 
-namespace {
-
-struct Conv2dAttrs {
-  Conv2dOptions options;
-  bool operator==(const Conv2dAttrs& other) const {
-    const Conv2dOptions &a = options, &b = other.options;
-    return a.stride == b.stride && a.padding == b.padding && a.dilation == b.dilation && a.activation == b.activation;
-  }
-};
-
-Specs infer_conv2d(std::span<const Spec> in, const Attrs& attrs) {
+Specs infer_convolution(const char* op, std::span<const Spec> in, const Attrs& attrs) {
   const Spec &x = in[0], &weight = in[1], &bias = in[2];
   const Conv2dOptions& options = attrs.as<Conv2dAttrs>().options;
   require<ArgumentError>(options.activation >= Activation::none && options.activation <= Activation::sigmoid,
-                         "conv2d: activation {} is none of none, relu, tanh, sigmoid",
+                         "{}: activation {} is none of none, relu, tanh, sigmoid", op,
                          static_cast<int>(options.activation));
   require<ShapeError>(x.shape.rank() == 4 && weight.shape.rank() == 4,
-                      "conv2d: input {} and weight {}: expected [batch, height, width, in] and [kernel height, kernel "
+                      "{}: input {} and weight {}: expected [batch, height, width, in] and [kernel height, kernel "
                       "width, in, out]",
-                      x.shape, weight.shape);
+                      op, x.shape, weight.shape);
   require<ShapeError>(x.shape[3] == weight.shape[2] && x.shape[3] >= 1,
-                      "conv2d: input {} does not fit weight {}: its last extent must be {}, and at least 1", x.shape,
+                      "{}: input {} does not fit weight {}: its last extent must be {}, and at least 1", op, x.shape,
                       weight.shape, weight.shape[2]);
   require<ShapeError>(!bias || bias.shape == Shape{weight.shape[3]},
-                      "conv2d: bias {} must be [{}], one per output channel of weight {}", bias.shape, weight.shape[3],
+                      "{}: bias {} must be [{}], one per output channel of weight {}", op, bias.shape, weight.shape[3],
                       weight.shape);
   require<DTypeError>(is_computable(x.dtype) && weight.dtype == x.dtype && (!bias || bias.dtype == x.dtype),
-                      "conv2d: input {}, weight {}, bias {}: all must be f32, or all f64; cast them", x.dtype,
+                      "{}: input {}, weight {}, bias {}: all must be f32, or all f64; cast them", op, x.dtype,
                       weight.dtype, bias ? name(bias.dtype) : "absent");
   const auto steps = [&](int axis, int64_t stride, int64_t padding, int64_t dilation) {
-    return window_steps("conv2d", x.shape, axis, weight.shape[axis - 1], stride, padding, dilation);
+    return window_steps(op, x.shape, axis, weight.shape[axis - 1], stride, padding, dilation);
   };
   const int64_t height = steps(1, options.stride.height, options.padding.height, options.dilation.height);
   const int64_t width = steps(2, options.stride.width, options.padding.width, options.dilation.width);
-  return {{windows_shape("conv2d", x.shape, height, width, weight.shape[3]), x.dtype}};
+  return {{windows_shape(op, x.shape, height, width, weight.shape[3]), x.dtype}};
 }
+
+namespace {
+
+Specs infer_conv2d(std::span<const Spec> in, const Attrs& attrs) { return infer_convolution("conv2d", in, attrs); }
 
 cpu::Convolution convolution_of(const Call& call) {
   return {call.in[0].shape, call.in[1].shape, call.out[0].shape, call.attrs.as<Conv2dAttrs>().options};
@@ -71,12 +66,16 @@ bool by_tiles(const Call& call) {
   return call.out[0].dtype == DType::f32 && cpu::Winograd::serves(convolution_of(call));
 }
 
+}  // namespace
+
 size_t conv2d_workspace(const Call& call) {
   if (call.out[0].shape.elements() == 0) return 0;
   const cpu::Convolution c = convolution_of(call);
   const int64_t scratch = by_tiles(call) ? cpu::Winograd(c).forward_scratch() : c.scratch(c.forward_parts());
   return static_cast<size_t>(scratch) * size_of(call.out[0].dtype);
 }
+
+namespace {
 
 // The workspace of backward by patches, in elements. dz has a place of its own unless it is dy itself.
 struct GradWorkspace {
@@ -97,14 +96,14 @@ struct GradWorkspace {
   }
 };
 
+}  // namespace
+
 size_t conv2d_grad_workspace(const Call& call) {
   if (call.out[0].shape.elements() == 0) return 0;
   if (by_tiles(call))
     return static_cast<size_t>(cpu::Winograd(convolution_of(call)).backward_scratch()) * sizeof(float);
   return GradWorkspace(call).bytes(call.out[0].dtype);
 }
-
-}  // namespace
 
 namespace cpu {
 
@@ -114,7 +113,7 @@ void conv2d(const Call& call) {
   const Activation activation = call.attrs.as<Conv2dAttrs>().options.activation;
   if (by_tiles(call))
     return Winograd(convolution_of(call))
-        .forward(x.as<float>(), weight.as<float>(), {bias.as<float>(), activation}, y.as<float>(),
+        .forward(x.as<float>(), weight.as<float>(), {bias.as<float>(), activation}, {y.as<float>()},
                  static_cast<float*>(call.workspace));
   dispatch_compute(y.dtype, [&]<class T>() {
     convolve<T>(convolution_of(call), x.as<T>(), weight.as<T>(), {bias.as<T>(), activation}, y.as<T>(),

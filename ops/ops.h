@@ -68,7 +68,8 @@ enum class Activation { none, relu, tanh, sigmoid };
 // An empty handle for the bias leaves it out.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Activation activation = Activation::none);
 
-// ---- conv2d.cpp, pool2d.cpp, global_avg_pool2d.cpp: images are [batch, height, width, channels] ----
+// ---- conv2d.cpp, conv2d_max_pool2d.cpp, pool2d.cpp, global_avg_pool2d.cpp: images are [batch, height, width,
+// channels] ----
 
 // An extent along height and one along width; a single number stands for both: {.stride = 2}, {.padding = {1, 0}}.
 struct Extent2d {
@@ -95,6 +96,12 @@ struct Conv2dOptions {
 // 4 x 4 results, in which one infinity or NaN is everyone's. Throws ShapeError if the kernel, dilated, is larger than
 // the padded image.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv2dOptions& options = {});
+
+// Computes max_pool2d(conv2d(x, weight, bias, options)), windows of 2 x 2, in one pass: the same bits, and the images
+// between the two are never stored. Throws ShapeError if they would be smaller than 2 x 2.
+//   Tensor maps = conv2d_max_pool2d(images, weight, bias, {.activation = Activation::relu});
+Tensor conv2d_max_pool2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+                         const Conv2dOptions& options = {});
 
 struct Pool2dOptions {
   Extent2d window = 2;

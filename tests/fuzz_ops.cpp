@@ -129,19 +129,21 @@ Tensor images(Chance& c) {
   return c.one_in(12) ? c.tensor() : c.tensor({c.from(0, 3), c.from(0, 7), c.from(1, 7), c.from(1, 4)}, c.dtype());
 }
 
-Trial conv2d_trial(Chance& c) {
+Trial conv2d_trial(Chance& c, const Op& op) {
   const Tensor x = images(c);
   const Tensor weight =
       c.mostly({c.from(1, 3), c.from(1, 3), x.rank() > 0 ? x.shape()[-1] : 1, c.from(0, 4)}, x.dtype());
   const Tensor bias = c.one_in(2) ? Tensor() : c.mostly({weight.rank() > 0 ? weight.shape()[-1] : 1}, x.dtype());
   const Conv2dOptions o = {window_options(c, 1, 3), paddings(c, 3), window_options(c, 1, 2),
                            static_cast<Activation>(c.one_in(20) ? 4 : c.below(4))};
+  const bool pooled = &op == &conv2d_max_pool2d_op;
   return {{x, weight, bias},
-          [=] { return conv2d(x, weight, bias, o); },
+          [=] { return pooled ? conv2d_max_pool2d(x, weight, bias, o) : conv2d(x, weight, bias, o); },
           [=] {
             const Shape &a = x.shape(), &w = weight.shape();
-            return Shape{a[0], window_places(a[1], w[0], o.stride.height, o.padding.height, o.dilation.height),
-                         window_places(a[2], w[1], o.stride.width, o.padding.width, o.dilation.width), w[3]};
+            const int64_t unit = pooled ? 2 : 1;
+            return Shape{a[0], window_places(a[1], w[0], o.stride.height, o.padding.height, o.dilation.height) / unit,
+                         window_places(a[2], w[1], o.stride.width, o.padding.width, o.dilation.width) / unit, w[3]};
           }};
 }
 
@@ -343,7 +345,7 @@ Trial trial_of(const Op& op, Chance& c) {
   if (is(uniform_op, normal_op)) return random_trial(c, op);
   if (is(matmul_op)) return matmul_trial(c);
   if (is(linear_op)) return linear_trial(c);
-  if (is(conv2d_op)) return conv2d_trial(c);
+  if (is(conv2d_op, conv2d_max_pool2d_op)) return conv2d_trial(c, op);
   if (is(max_pool2d_op, avg_pool2d_op, global_avg_pool2d_op)) return pool_trial(c, op);
   if (is(batch_norm2d_op, batch_norm2d_frozen_op)) return batch_norm_trial(c, is(batch_norm2d_frozen_op));
   if (is(layer_norm_op)) return layer_norm_trial(c);

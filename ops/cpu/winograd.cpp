@@ -31,11 +31,10 @@ Kernels kernels() {
   return {nullptr, nullptr};
 }
 
-// Calls body(first column, columns) for the panels in which the product's kernel takes its right side. Columns are a
-// multiple of 16, and so a last panel is as wide as it is packed.
+// Calls body(first column, columns) for the panels, so wide, in which the product's kernel takes its right side.
+// Columns are a multiple of 16, and so a last panel is as wide as it is packed.
 template <class Body>
-void each_panel(int64_t columns, const Body& body) {
-  const int64_t width = kernels().products->width;
+void each_panel(int64_t width, int64_t columns, const Body& body) {
   for (int64_t column = 0; column < columns; column += width) body(column, std::min(width, columns - column));
 }
 
@@ -43,11 +42,12 @@ void each_panel(int64_t columns, const Body& body) {
 // and so are rows.
 void transform_weight(const float* weight, int64_t tap, int64_t row, int64_t rows, int64_t columns, float* u,
                       int64_t plane) {
+  const auto [transforms, products] = kernels();
   parallel_for(rows, 4, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
-      each_panel(pad(columns), [&](int64_t column, int64_t count) {
-        kernels().transforms->weight(weight + r * row + column, tap, std::min(count, columns - column),
-                                     u + rows * column + r * count, plane);
+      each_panel(products->width, pad(columns), [&](int64_t column, int64_t count) {
+        transforms->weight(weight + r * row + column, tap, std::min(count, columns - column),
+                           u + rows * column + r * count, plane);
       });
   });
 }
@@ -106,6 +106,12 @@ WinogradPatch Winograd::result_of(int64_t tile) const {
   return patch(side, tile / image_tiles(), side * row, side * column, c_.out_height, c_.out_width, c_.out);
 }
 
+WinogradPatch Winograd::pooled_of(int64_t tile) const {
+  const int64_t row = tile / tile_columns_ % tile_rows_, column = tile % tile_columns_;
+  return patch(side / 2, tile / image_tiles(), side / 2 * row, side / 2 * column, c_.out_height / 2, c_.out_width / 2,
+               c_.out);
+}
+
 // Tiles read short runs, which the processor does not foresee. But a row of them is a band of the image, in one piece:
 // each asks for its share of the next band.
 void Winograd::prefetch(const float* images, int64_t image, int64_t tile) const {
@@ -117,7 +123,7 @@ void Winograd::prefetch(const float* images, int64_t image, int64_t tile) const 
   for (int64_t i = begin; i < end; i += line) __builtin_prefetch(images + i, 0, 2);
 }
 
-void Winograd::forward(const float* x, const float* weight, const Epilogue<float>& epilogue, float* y,
+void Winograd::forward(const float* x, const float* weight, const Epilogue<float>& epilogue, const Output& output,
                        float* scratch) const {
   const auto [transforms, products] = kernels();
   const float* u = scratch;
@@ -134,16 +140,22 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
         transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
       }
       for (int64_t p = 0; p < planes; ++p)
-        each_panel(out_, [&](int64_t column, int64_t columns) {
+        each_panel(products->width, out_, [&](int64_t column, int64_t columns) {
           products->multiply(count, columns, c_.in, v + p * image_plane(), in_, 1,
                              u + p * weight_plane() + c_.in * column,
                              {m + p * result_plane() + column, out_, false, nullptr, false});
         });
       for (int64_t t = 0; t < count; ++t) {
+        const float* planes_of_tile = m + t * out_;
+        if (output.place) {
+          transforms->pooled(planes_of_tile, result_plane(), pooled_of(first + t), epilogue.bias, relu, output.y,
+                             output.place);
+          continue;
+        }
         const WinogradPatch to = result_of(first + t);
-        transforms->result(m + t * out_, result_plane(), to, epilogue.bias, relu, y);
+        transforms->result(planes_of_tile, result_plane(), to, epilogue.bias, relu, output.y);
         for (int64_t i = 0; i < to.last_row && !relu; ++i)
-          activate(epilogue.activation, y + to.at + i * to.line, to.last_column * c_.out);
+          activate(epilogue.activation, output.y + to.at + i * to.line, to.last_column * c_.out);
       }
     }
   });
@@ -153,7 +165,10 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
                         const Gradient& dweight, const Gradient& dbias, float* scratch) const {
   const auto [transforms, products] = kernels();
   const auto result_grad = transforms->result_grad[static_cast<int>(result.activation)];
+  const auto pooled_grad = transforms->pooled_grad[result.activation == Activation::relu ? 1 : 0];
   const int64_t parts = backward_parts(), image = c_.height * c_.width * c_.in;
+  const int64_t result_image =
+      result.place ? (c_.out_height / 2) * (c_.out_width / 2) * c_.out : c_.image_pixels() * c_.out;
   const int64_t weight_elements = c_.depth() * c_.out;
   auto* sums = reinterpret_cast<double*>(scratch);  // of the bias, [parts, out_]
   float* du = scratch + parts * 2 * out_;
@@ -177,9 +192,11 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
     for (int64_t first = begin; first < end; first += backward_chunk) {
       const int64_t count = std::min(backward_chunk, end - first);
       for (int64_t t = 0; t < count; ++t) {
-        prefetch(result.dy, c_.image_pixels() * c_.out, first + t);
-        if (result.activation != Activation::none) prefetch(result.y, c_.image_pixels() * c_.out, first + t);
-        result_grad(result.y, result.dy, result_of(first + t), w + t * out_, result_plane());
+        prefetch(result.dy, result_image, first + t);
+        if (result.activation != Activation::none) prefetch(result.y, result_image, first + t);
+        if (result.place)
+          pooled_grad(result.y, result.dy, result.place, pooled_of(first + t), w + t * out_, result_plane());
+        else result_grad(result.y, result.dy, result_of(first + t), w + t * out_, result_plane());
         const float* total = w + 7 * result_plane() + t * out_;  // of a tile: row 1 of A is all 1
         for (int64_t o = 0; o < out_; ++o) sums[part * out_ + o] += static_cast<double>(total[o]);
       }
@@ -190,14 +207,14 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
       for (int64_t p = 0; p < planes; ++p) {
         float *vp = v + p * image_plane(), *wp = w + p * result_plane();
         if (dweight.to)
-          each_panel(out_, [&](int64_t column, int64_t columns) {
+          each_panel(products->width, out_, [&](int64_t column, int64_t columns) {
             transforms->pack(wp + column, out_, count, columns, panel);
             products->multiply(
                 c_.in, columns, count, vp, 1, in_, panel,
                 {du + part * weight_planes() + p * weight_plane() + column, out_, first > begin, nullptr, false});
           });
         if (dx.to)  // in the place of V, which has served
-          each_panel(in_, [&](int64_t column, int64_t columns) {
+          each_panel(products->width, in_, [&](int64_t column, int64_t columns) {
             products->multiply(count, columns, c_.out, wp, out_, 1, u + p * transposed_plane() + c_.out * column,
                                {vp + column, in_, false, nullptr, false});
           });

@@ -28,8 +28,14 @@ class Winograd {
 
   explicit Winograd(const Convolution& c);
 
-  // y = f(x * weight + bias).  scratch: forward_scratch() elements.
-  void forward(const float* x, const float* weight, const Epilogue<float>& epilogue, float* y, float* scratch) const;
+  // y = f(x * weight + bias), or if there is a place the largest of each 2 x 2 of that, and which it was, row by row;
+  // f is none or relu then.  scratch: forward_scratch() elements.
+  struct Output {
+    float* y;
+    uint8_t* place = nullptr;
+  };
+  void forward(const float* x, const float* weight, const Epilogue<float>& epilogue, const Output& to,
+               float* scratch) const;
   int64_t forward_scratch() const { return weight_planes() + forward_parts() * chunk_planes(); }
 
   // Each gradient = beta times itself + what dy brings; null where it is not wanted. scratch: backward_scratch()
@@ -37,6 +43,7 @@ class Winograd {
   struct Result {
     const float *y, *dy;
     Activation activation;
+    const uint8_t* place = nullptr;  // as forward wrote it
   };
   struct Gradient {
     float* to;
@@ -71,6 +78,7 @@ class Winograd {
   void prefetch(const float* images, int64_t image, int64_t tile) const;  // image: elements of one
   WinogradPatch pixels_of(int64_t tile) const;                            // 6 x 6 of the image
   WinogradPatch result_of(int64_t tile) const;                            // 4 x 4 of the result
+  WinogradPatch pooled_of(int64_t tile) const;                            // 2 x 2 of the largest of each 2 x 2
 
   Convolution c_;
   int64_t in_, out_;  // channels of the planes: a multiple of 16

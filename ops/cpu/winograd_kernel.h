@@ -28,6 +28,13 @@ struct WinogradKernel {
   // w = A dz A' of dz = dy f'(z), for each Activation f.
   void (*result_grad[4])(const float* y, const float* dy, const WinogradPatch& patch, float* w, int64_t plane);
 
+  // The same, of which only the largest of each 2 x 2 is written, and which it was: 0 to 3, row by row. The patch is of
+  // the 2 x 2 largest. Its gradient, for no activation and for relu, has dz where they were and 0 elsewhere.
+  void (*pooled)(const float* m, int64_t plane, const WinogradPatch& patch, const float* bias, bool relu, float* y,
+                 uint8_t* place);
+  void (*pooled_grad[2])(const float* y, const float* dy, const uint8_t* place, const WinogradPatch& patch, float* w,
+                         int64_t plane);
+
   // u = G g G' of so many neighbours in one row of the weight, whose taps are so far apart, padded with zeros to a
   // multiple of 16.
   void (*weight)(const float* g, int64_t tap, int64_t columns, float* u, int64_t plane);

@@ -13,6 +13,7 @@ namespace {  // a copy of its own for every file that includes it: see instructi
 template <int lanes>
 struct WinogradMaps {
   typedef float Vector __attribute__((vector_size(lanes * sizeof(float))));
+  typedef int Integers __attribute__((vector_size(lanes * sizeof(int))));  // as many
 
   struct Image {  // B'
     static constexpr int from = 6, to = 6;

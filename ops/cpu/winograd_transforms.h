@@ -5,6 +5,7 @@
 // winograd_avx512.cpp).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include <xent/ops/cpu/winograd_kernel.h>
@@ -24,7 +25,7 @@ struct WinogradTransforms {
   template <class Map, class Load, class Store>
   __attribute__((always_inline)) static void both_sides(const Load& load, const Store& store) {
     Vector half[Map::to][Map::from];
-#pragma GCC unroll 1
+#pragma GCC unroll 6
     for (int j = 0; j < Map::from; ++j) {
       Vector x[Map::from], y[Map::to];
 #pragma GCC unroll 6
@@ -33,7 +34,7 @@ struct WinogradTransforms {
 #pragma GCC unroll 6
       for (int i = 0; i < Map::to; ++i) half[i][j] = y[i];
     }
-#pragma GCC unroll 1
+#pragma GCC unroll 6
     for (int i = 0; i < Map::to; ++i) {
       Vector y[Map::to];
       Map::apply(half[i], y);
@@ -76,8 +77,8 @@ struct WinogradTransforms {
 
   // Asks for what the neighbouring tile will write: it comes next. What is beyond the image does no harm, since nothing
   // is read.
-  static void prefetch_tile(const float* pixel, const WinogradPatch& patch) {
-    const auto ahead = static_cast<uintptr_t>(4 * patch.channels) * sizeof(float);
+  static void prefetch_tile(const float* pixel, int64_t side, const WinogradPatch& patch) {
+    const auto ahead = static_cast<uintptr_t>(side * patch.channels) * sizeof(float);
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(pixel) + ahead), 1);
   }
 
@@ -126,7 +127,7 @@ struct WinogradTransforms {
       both_sides<Map>([&](int i, int j) { return load(planes + (i * Map::from + j) * plane + c); },
                       [&](int i, int j, Vector y) {
                         float* pixel = pixels(i, j);
-                        prefetch_tile(pixel, patch);
+                        prefetch_tile(pixel, 4, patch);
                         const Vector value = finish(y, c);
                         store(pixel, add && direct ? load(pixel) + value : value);
                       });
@@ -148,10 +149,12 @@ struct WinogradTransforms {
   static void result(const float* m, int64_t plane, const WinogradPatch& patch, const float* bias, bool relu,
                      float* y) {
     to_image<typename Maps::Result, false>(m, plane, patch, y, [=](Vector z, int64_t c) {
-      if (bias) z += load(bias + c, patch.channels - c);
-      if (relu) z = z <= 0.f ? Vector{} : z;  // keeps NaN
-      return z;
+      return activated(bias ? z + load(bias + c, patch.channels - c) : z, relu);
     });
+  }
+  static Vector activated(Vector z, bool relu) {
+    if (relu) z = z <= 0.f ? Vector{} : z;  // keeps NaN
+    return z;
   }
 
   // f'(z) of each Activation, told from y = f(z).
@@ -177,6 +180,86 @@ struct WinogradTransforms {
                                           [](const float* d, const float* at) { return load(d) * F::slope(load(at)); });
   }
 
+  // Which of its four the largest of a window is: bytes in memory.
+  using Which = typename Maps::Integers;
+  static void store_places(uint8_t* to, int64_t count, Which which) {
+    int integers[lanes];
+    uint8_t bytes[lanes];
+    __builtin_memcpy(integers, &which, sizeof which);
+    for (int lane = 0; lane < lanes; ++lane) bytes[lane] = static_cast<uint8_t>(integers[lane]);
+    if (count >= lanes) __builtin_memcpy(to, bytes, lanes);
+    else
+      for (int64_t lane = 0; lane < count; ++lane) to[lane] = bytes[lane];
+  }
+  static Which load_places(const uint8_t* from, int64_t count) {
+    int integers[lanes];
+    uint8_t bytes[lanes] = {};
+    if (count >= lanes) __builtin_memcpy(bytes, from, lanes);
+    else
+      for (int64_t lane = 0; lane < count; ++lane) bytes[lane] = from[lane];
+    for (int lane = 0; lane < lanes; ++lane) integers[lane] = bytes[lane];
+    Which which;
+    __builtin_memcpy(&which, integers, sizeof which);
+    return which;
+  }
+
+  // The larger of two and which it is, told by the numbers they have; the first of equal ones. A NaN is larger than
+  // all.
+  struct Candidate {
+    Vector value;
+    Which which;
+  };
+  static Candidate larger(const Candidate& a, const Candidate& b) {
+    const Which first = (b.value <= a.value) | (a.value != a.value);
+    return {first ? a.value : b.value, first ? a.which : b.which};
+  }
+
+  static void pooled(const float* m, int64_t plane, const WinogradPatch& patch, const float* bias, bool relu, float* y,
+                     uint8_t* place) {
+    for (int64_t c = 0; c < patch.channels; c += lanes) {
+      const int64_t count = patch.channels - c;
+      const Vector shift = bias ? load(bias + c, count) : Vector{} * -1.f;  // z + -0 is z, also if z is -0
+      Vector y4[4][4];
+      both_sides<typename Maps::Result>([&](int i, int j) { return load(m + (i * 6 + j) * plane + c); },
+                                        [&](int i, int j, Vector z) { y4[i][j] = activated(z + shift, relu); });
+      Candidate largest[2][2];
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; ++j) {
+          const Vector *upper = y4[2 * i] + 2 * j, *lower = y4[2 * i + 1] + 2 * j;
+          largest[i][j] = larger(larger({upper[0], Which{}}, {upper[1], Which{} + 1}),
+                                 larger({lower[0], Which{} + 2}, {lower[1], Which{} + 3}));
+        }
+      for (int64_t i = 0; i < patch.last_row; ++i)
+        for (int64_t j = 0; j < patch.last_column; ++j) {
+          const int64_t at = patch.at + i * patch.line + j * patch.channels + c;
+          prefetch_tile(y + at, 2, patch);
+          store(y + at, count, largest[i][j].value);
+          store_places(place + at, count, largest[i][j].which);
+        }
+    }
+  }
+  template <class F>
+  static void pooled_grad(const float* y, const float* dy, const uint8_t* place, const WinogradPatch& patch, float* w,
+                          int64_t plane) {
+    for (int64_t c = 0; c < padded(patch.channels); c += lanes) {
+      const int64_t count = patch.channels - c;
+      Vector dz[4][4] = {};
+      for (int64_t i = 0; i < patch.last_row && count > 0; ++i)
+        for (int64_t j = 0; j < patch.last_column; ++j) {
+          const int64_t at = patch.at + i * patch.line + j * patch.channels + c;
+          Vector d = load(dy + at, count);
+          if constexpr (F::reads) d *= F::slope(load(y + at, count));
+          const Which which = load_places(place + at, count);
+#pragma GCC unroll 4
+          for (int k = 0; k < 4; ++k) dz[2 * i + k / 2][2 * j + k % 2] = which == k ? d : Vector{};
+        }
+      both_sides<typename Maps::ResultGrad>([&](int i, int j) { return dz[i][j]; },
+                                            [&](int i, int j, Vector v) { store(w + (i * 6 + j) * plane + c, v); });
+    }
+  }
+
   static void weight(const float* g, int64_t tap, int64_t columns, float* u, int64_t plane) {
     for (int64_t c = 0; c < padded(columns); c += lanes)
       both_sides<typename Maps::Weight>(
@@ -196,8 +279,11 @@ struct WinogradTransforms {
   }
 
   static constexpr WinogradKernel kernel = {
-      image,  image_grad,  result, {result_grad<Identity>, result_grad<Relu>, result_grad<Tanh>, result_grad<Sigmoid>},
-      weight, weight_grad, pack};
+      image,  image_grad,
+      result, {result_grad<Identity>, result_grad<Relu>, result_grad<Tanh>, result_grad<Sigmoid>},
+      pooled, {pooled_grad<Identity>, pooled_grad<Relu>},
+      weight, weight_grad,
+      pack};
 };
 
 }  // namespace
