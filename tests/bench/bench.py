@@ -10,11 +10,12 @@ import statistics
 import subprocess
 import sys
 
-import bursts
+import gate
 import tables
+from progress import Progress
+from runs import Runs
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def options():
@@ -25,43 +26,13 @@ def options():
     parser.add_argument("--threads", type=int, action="append", help="1 and 2 unless given; may be repeated")
     parser.add_argument("--burst", type=float, metavar="SECONDS", default=0.02,
                         help="length of a burst, if more than a step; short ones slip through between disturbances")
+    parser.add_argument("--warm", action="store_true", help="only start all programs once: what they compile is kept")
+    parser.add_argument("--add", action="store_true", help="keep the last results of the rows that are not measured now")
+    parser.add_argument("--gate", action="store_true", help="exit with 1 if a promise about the speed is not kept")
     parser.add_argument("--update-docs", action="store_true", help="put the tables into docs/performance.md")
-    parser.add_argument("--serve", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--build", required=True, type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--tuned", default="", help=argparse.SUPPRESS)  # libraries to preload into PyTorch
-    parser.add_argument("--json", required=True, help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-class Runs:
-    """The programs of one thread count, started when they are first needed; those of one table at a time."""
-
-    def __init__(self, options, threads):
-        self.options, self.threads = options, threads
-        self.machine = bursts.Machine(options.serve, threads)
-        self.programs, self.versions = {}, set()
-
-    def program(self, contender):
-        if contender not in self.programs:
-            words = [self.options.serve, self.threads]
-            if contender.script:
-                words = [sys.executable, HERE / contender.script, self.threads, contender.flags]
-            environment = {"OMP_NUM_THREADS": str(self.threads), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-            if contender.memory == "kept":
-                environment |= {"MALLOC_MMAP_THRESHOLD_": "17179869184", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
-            elif contender.memory == "tcmalloc":
-                environment["LD_PRELOAD"] = self.options.tuned
-            self.programs[contender] = bursts.Program(words, self.threads, environment)
-            self.versions.add(self.programs[contender].version)
-        return self.programs[contender]
-
-    def measure(self, row, rounds, length):
-        programs = {contender.name: self.program(contender) for contender in row.contenders}
-        return bursts.take_turns(self.machine, programs, row.work, rounds, length, row.memory_bound)
-
-    def end_table(self):
-        for program in self.programs.values():
-            program.stop()  # for its memory
-        self.programs.clear()
 
 
 def first_line(path, key):
@@ -92,41 +63,85 @@ def noise(results):
         f"{peak['threads']} thread{'s' * (peak['threads'] > 1)}: "
         f"{peak['flops'] / 1e9:.0f} GFLOP/s (median {peak['median_flops'] / peak['flops']:.0%} of that) and "
         f"{peak['bytes'] / 1e9:.0f} GB/s ({peak['median_bytes'] / peak['bytes']:.0%})" for peak in results["peaks"])
-    return (f"At least {results['rounds']} bursts a figure; {good} of {total} ({good / total:.0%}) count. "
+    several = f"The tables are of {results['runs']} runs; of the last one: " if results["runs"] > 1 else ""
+    return (f"{several}At least {results['rounds']} bursts a figure; {good} of {total} ({good / total:.0%}) count. "
             f"The load average, the run itself included, was {where['load']:.1f} on {where['processors']} processors. "
             f"The best that was seen of the two limits, with "
             f"{peaks}. A figure with ~ had fewer than three undisturbed bursts, and is the median of all.")
 
 
-def main():
-    asked = options()
-    names = asked.only or list(tables.TABLES)
-    rounds = 3 if asked.quick else 9
-    runs, rows = {}, []
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+def measure(asked, work, runs, rounds):
+    """Goes through all rows. Returns [(table, row, threads, bursts)]: those that it got to."""
+    kind = "warm" if asked.warm else f"{rounds} bursts of {asked.burst} s"
+    titles = [f"{name}, {row.title}, {threads} thread{'s' * (threads > 1)}" for name, threads, row in work]
+    progress, rows, last = Progress(asked.build / "durations.json", kind, titles), [], None
     try:
-        for name in names:
-            for threads in asked.threads or [1, 2]:
-                run = runs[threads] = runs.get(threads) or Runs(asked, threads)
-                for row in tables.TABLES[name](asked.quick):
-                    print(f"{name}, {row.title}, {threads} thread{'s' * (threads > 1)}", file=sys.stderr, flush=True)
-                    rows.append((name, row, threads, run.measure(row, rounds, asked.burst)))
-                run.end_table()
+        for name, threads, row in work:
+            if last and last != (name, threads):
+                runs[last[1]].end_table()
+            last = name, threads
+            progress.begin()
+            if asked.warm:
+                runs[threads].warm(row)
+            else:
+                rows.append((name, row, threads, runs[threads].measure(row, rounds, asked.burst)))
+            progress.end()
     except (KeyboardInterrupt, RuntimeError) as end:  # a program that died
-        print(f"stopped, with the tables so far: {end!r}", file=sys.stderr)
-    if not rows:
-        sys.exit("nothing was measured")
+        print(f"stopped, with what was done so far: {end!r}", file=sys.stderr)
+        if asked.warm:
+            sys.exit(1)
+    return rows
 
-    results = {"rounds": rounds, "where": where_and_when(runs), "peaks": [], "rows": []}
+
+def summary(runs, rounds, rows):
+    results = {"rounds": rounds, "runs": 1, "where": where_and_when(runs), "peaks": [], "rows": []}
     for threads, run in runs.items():
         flops, copied = zip(*run.machine.seen)
         results["peaks"].append({"threads": threads, "flops": max(flops), "bytes": max(copied),
                                  "median_flops": statistics.median(flops), "median_bytes": statistics.median(copied)})
     for name, row, threads, taken in rows:
         results["rows"] += tables.summarise(name, row, threads, taken, runs[threads].machine)
+    return results
 
-    pathlib.Path(asked.json).write_text(json.dumps(results, indent=1) + "\n")
+
+def added(old, new):
+    """The new results, and of the old ones the rows that are not among them."""
+    def place(row):
+        return row["table"], row["threads"], row["row"]
+
+    measured = {place(row) for row in new["rows"]}
+    rows = [row for row in old["rows"] if place(row) not in measured] + new["rows"]
+    threads = sorted({row["threads"] for row in rows})
+    order = [(name, count, row.title) for name, count, row in tables.work(tables.TABLES, threads, quick=False)]
+    new["rows"] = sorted(rows, key=lambda row: order.index(place(row)))
+    looked = {peak["threads"] for peak in new["peaks"]}
+    new["peaks"] += [peak for peak in old["peaks"] if peak["threads"] not in looked]
+    new["where"]["versions"] = list(dict.fromkeys(new["where"]["versions"] + old["where"]["versions"]))
+    new["runs"] += old["runs"]
+    return new
+
+
+def main():
+    asked = options()
+    rounds = 3 if asked.quick else 9
+    work = tables.work(asked.only or tables.TABLES, asked.threads or [1, 2], asked.quick)
+    runs = {threads: Runs(threads, asked.build, asked.tuned) for _, threads, _ in work}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+    for missing in sorted({contender.name for _, threads, row in work for contender in row.contenders
+                           if not runs[threads].command(contender, row)}):
+        print(f"going on without {missing}", file=sys.stderr)
+    rows = measure(asked, work, runs, rounds)
+    if asked.warm:
+        return
+    if not rows:
+        sys.exit("nothing was measured")
+
+    file = asked.build / "results.json"
+    results = summary({threads: run for threads, run in runs.items() if "machine" in vars(run)}, rounds, rows)
+    if asked.add and file.exists():
+        results = added(json.loads(file.read_text()), results)
+    file.write_text(json.dumps(results, indent=1) + "\n")
     text = tables.print_all(results, noise(results))
     print(text)
     if asked.update_docs:
@@ -135,6 +150,10 @@ def main():
         _, _, after = rest.partition("<!-- end -->")
         page.write_text(f"{before}<!-- measured -->\n{text}\n<!-- end -->{after}")
         (ROOT / "docs/performance.json").write_text(json.dumps(results, indent=1) + "\n")
+    if asked.gate:
+        lines, kept = gate.report(results)
+        print("", *lines, sep="\n")
+        sys.exit(0 if kept else 1)
 
 
 main()

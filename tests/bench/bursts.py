@@ -9,6 +9,7 @@ import dataclasses
 import os
 import pathlib
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -17,17 +18,27 @@ import time
 GOOD = 0.95
 
 
+def start(command, threads, environment, stdin=subprocess.DEVNULL):
+    """Starts a program on the last so many processors."""
+    # A process group of its own, which the kernel ends if this process does: it is not left standing still.
+    here = sorted(os.sched_getaffinity(0))
+    return subprocess.Popen(
+        command, env={**os.environ, **environment}, text=True,
+        stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: (os.setpgrp(), os.sched_setaffinity(0, here[-threads:])))
+
+
+def died(command, environment):
+    words = [*(f"{name}={value}" for name, value in environment.items()), *command]
+    return RuntimeError(f"'{' '.join(words)}' ended; run it by hand to see why")
+
+
 class Program:
     """A process that answers "STEPS WORK" with seconds per step, as serve.cpp describes."""
 
-    def __init__(self, command, threads, environment=None):
-        # A process group of its own, which the kernel ends if this process does: it is not left standing still.
-        here = sorted(os.sched_getaffinity(0))
-        self.command = [*map(str, command)]
-        self.process = subprocess.Popen(
-            self.command, env={**os.environ, **(environment or {})}, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: (os.setpgrp(), os.sched_setaffinity(0, here[-threads:])))
+    def __init__(self, command, threads, environment):
+        self.died = died(command, environment)
+        self.process = start(command, threads, environment, subprocess.PIPE)
         atexit.register(self.stop)
         self.version = self._answer().removeprefix("READY").strip()
         self._signal(signal.SIGSTOP)
@@ -55,7 +66,7 @@ class Program:
     def _answer(self):
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"'{' '.join(self.command)}' ended; run it by hand to see why")
+            raise self.died
         return line
 
 
@@ -65,13 +76,14 @@ class Burst:
     flops: float  # the peak beside it, per second: the lower of before and after
     bytes: float  # copied beside it, read and written, per second
     waited: float  # share of the time without a processor
+    accuracy: float = None  # in percent, of a whole program
 
 
 class Machine:
     """What the machine could do, measured beside every burst with so many threads."""
 
     def __init__(self, serve, threads):
-        self.flops, self.copy = Program([serve, threads], threads), Program([serve, threads], threads)
+        self.flops, self.copy = (Program([str(serve), str(threads)], threads, {}) for _ in range(2))
         self.seen = [self.look() for _ in range(30)]
 
     def look(self):
@@ -97,21 +109,41 @@ class Machine:
         self.seen.append(after := self.look())
         return Burst(seconds, *map(min, before, after), waited)
 
+    def whole_run(self, command, threads, environment):
+        """Runs a program that trains from its start to its end, and prints its test accuracy."""
+        before, began = self.wait(), time.perf_counter()
+        process = start(command, threads, environment)
+        try:
+            output = process.stdout.read()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # what the kernel counted is still there
+            seconds = time.perf_counter() - began
+            waited = int(pathlib.Path(f"/proc/{process.pid}/schedstat").read_text().split()[1]) * 1e-9
+        except BaseException:
+            process.kill()
+            raise
+        accuracy = re.search(r"test accuracy ([0-9.]+) %", output)
+        if process.wait() != 0 or not accuracy:
+            raise died(command, environment)
+        self.seen.append(after := self.look())
+        return Burst(seconds, *map(min, before, after), waited / seconds, float(accuracy[1]))
+
     def accepted(self, bursts, memory_bound):
         flops, copied = self.best()
         return [burst for burst in bursts if burst.flops >= GOOD * flops and burst.waited <= 1 - GOOD
                 and (not memory_bound or burst.bytes >= GOOD * copied)]
 
 
-def take_turns(machine, programs, work, rounds, length, memory_bound):
-    """Returns {name: bursts}, at least `rounds` good ones each, if three times as many tries yield them."""
-    steps = {}
-    for name, program in programs.items():  # the first call builds and compiles
-        steps[name] = max(1, round(length / min(program.seconds(work, 1) for _ in range(2))))
-    bursts = {name: [] for name in programs}
-    for _ in range(3 * rounds):
-        for name in random.sample(list(programs), len(programs)):
-            bursts[name].append(machine.burst(programs[name], work, steps[name]))
+def steps_of(program, work, length):
+    """Builds and compiles the work, and returns how many of its steps take so many seconds."""
+    return max(1, round(length / min(program.seconds(work, 1) for _ in range(2))))
+
+
+def take_turns(machine, burst_of, rounds, tries, memory_bound):
+    """burst_of: {name: function}. Returns {name: bursts}, at least `rounds` good ones each, if so many tries yield them."""
+    bursts = {name: [] for name in burst_of}
+    for _ in range(tries):
+        for name in random.sample(list(burst_of), len(burst_of)):
+            bursts[name].append(burst_of[name]())
         if all(len(machine.accepted(list_, memory_bound)) >= rounds for list_ in bursts.values()):
             break
     return bursts

@@ -67,7 +67,7 @@ MODELS = {
 def train(kind, batch, rule):
     forward, layers = MODELS[kind][0], MODELS[kind][1]()
     optimizer = optax.adam(1e-3) if rule == "adam" else optax.sgd(0.02, momentum=0.9)
-    images, labels = map(jnp.asarray, peer.training_data())
+    images, labels = map(jnp.asarray, peer.data())
     calls = peer.batches_of(len(labels), int(batch) * per_call).reshape(-1, per_call, int(batch))
     calls = itertools.cycle([jnp.asarray(call) for call in calls])
 

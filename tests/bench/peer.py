@@ -1,4 +1,5 @@
 """What the peers share: the data, and the protocol that serve.cpp describes."""
+import functools
 import gzip
 import pathlib
 import sys
@@ -9,14 +10,17 @@ import numpy
 FOLDER = pathlib.Path("/usr/share/datasets/fashion-mnist")
 
 
-def training_data():
-    """Images [n, 784], f32, and labels [n], i32: Fashion-MNIST, or noise where it is not installed."""
+@functools.cache
+def data(split="train"):
+    """Images [n, 784], f32, and labels [n], i32: Fashion-MNIST's "train" or "t10k", or noise where it is not there."""
     if not FOLDER.is_dir():
         random = numpy.random.default_rng(1)
-        return random.random((10000, 784), numpy.float32), random.integers(0, 10, 10000, numpy.int32)
-    images, labels = (numpy.frombuffer(gzip.open(FOLDER / f"train-{name}-ubyte.gz").read(), numpy.uint8)
+        count = 20000 if split == "train" else 4000
+        return random.random((count, 784), numpy.float32), random.integers(0, 10, count, numpy.int32)
+    images, labels = (numpy.frombuffer(gzip.open(FOLDER / f"{split}-{name}-ubyte.gz").read(), numpy.uint8)
                       for name in ("images-idx3", "labels-idx1"))
-    return images[16:].reshape(-1, 784).astype(numpy.float32) / 255, labels[8:].astype(numpy.int32)
+    images = numpy.divide(images[16:], 255, dtype=numpy.float32)
+    return images.reshape(-1, 784), labels[8:].astype(numpy.int32)
 
 
 def batches_of(count, batch):

@@ -8,8 +8,7 @@ from bursts import median_and_spread
 @dataclasses.dataclass(frozen=True)
 class Contender:
     name: str
-    script: str = ""  # none: bench_serve
-    flags: str = ""
+    command: str  # {threads}, {row} and the folders are put in
     memory: str = ""  # tcmalloc is preloaded, or glibc's malloc is told to keep what is freed
 
 
@@ -21,21 +20,27 @@ class Row:
     flops: float = 0  # of a step, where the peak is the limit
     bytes: float = 0  # read and written at least in a step, where memory is
     images: int = 0  # per step
+    whole: bool = False  # the contenders are programs that run once and end
 
     @property
     def memory_bound(self):
         return self.bytes > 0
 
 
-OURS = Contender("ours")
-EAGER = Contender("PyTorch", "torch_peer.py", "plain")
-FUSED = Contender("PyTorch, tuned", "torch_peer.py", "fused,channels_last", "tcmalloc")
-COMPILED = Contender("PyTorch, compiled", "torch_peer.py", "compiled,channels_last", "tcmalloc")
-LOSS_EAGER = Contender("PyTorch", "torch_peer.py", "plain", "kept")
-LOSS_COMPILED = Contender("PyTorch, compiled", "torch_peer.py", "compiled", "kept")
-JAX = Contender("JAX", "jax_peer.py", "1")
-JAX_16 = Contender("JAX, 16 steps", "jax_peer.py", "16")
-LOSS_JAX = Contender("JAX", "jax_peer.py", "1", "kept")
+TORCH = "{python} {here}/torch_peer.py {threads} "
+XLA = "{python} {here}/jax_peer.py {threads} "
+OURS = Contender("ours", "{build}/bin/bench_serve {threads}")
+EAGER = Contender("PyTorch", TORCH + "plain")
+FUSED = Contender("PyTorch, tuned", TORCH + "fused,channels_last", "tcmalloc")
+COMPILED = Contender("PyTorch, compiled", TORCH + "compiled,channels_last", "tcmalloc")
+LIBTORCH = Contender("libtorch C++", "{build}/libtorch_peer {threads}", "tcmalloc")
+LOSS_EAGER = Contender("PyTorch", TORCH + "plain", "kept")
+LOSS_COMPILED = Contender("PyTorch, compiled", TORCH + "compiled", "kept")
+JAX = Contender("JAX", XLA + "1")
+JAX_16 = Contender("JAX, 16 steps", XLA + "16")
+LOSS_JAX = Contender("JAX", XLA + "1", "kept")
+OUR_PROGRAM = Contender("ours", "{build}/bin/{row} --epochs 1 --quiet --threads {threads}")
+TORCH_PROGRAM = Contender("PyTorch, tuned", "{python} {here}/torch_program.py {row} {threads}", "tcmalloc")
 
 
 def gemm(quick):
@@ -62,7 +67,7 @@ def loss(quick):
 
 def train(kind):
     # XLA compiles a convolution inside of a scan to a loop many times slower.
-    contenders = (OURS, EAGER, FUSED, COMPILED, JAX) + ((JAX_16,) if kind != "cnn" else ())
+    contenders = (OURS, EAGER, FUSED, COMPILED, LIBTORCH, JAX) + ((JAX_16,) if kind != "cnn" else ())
 
     def rows(quick):
         for rule in ("adam",) if quick else ("adam", "sgd"):
@@ -73,7 +78,19 @@ def train(kind):
     return rows
 
 
-TABLES = {"gemm": gemm, "conv": conv, "loss": loss, "mlp": train("mlp"), "small": train("small"), "cnn": train("cnn")}
+def program(quick):
+    for name in "04_mnist_mlp", "05_mnist_cnn":
+        yield Row(name, "one epoch", (OUR_PROGRAM, TORCH_PROGRAM), whole=True)
+
+
+TABLES = {"gemm": gemm, "conv": conv, "loss": loss, "mlp": train("mlp"), "small": train("small"), "cnn": train("cnn"),
+          "program": program}
+
+
+def work(names, threads, quick):
+    """Returns [(table, threads, row)] in the order in which they are measured."""
+    return [(name, count, row) for name in names for count in threads for row in TABLES[name](quick)]
+
 
 HEADINGS = {
     "gemm": "Products of the MLP, batch 64",
@@ -82,6 +99,7 @@ HEADINGS = {
     "mlp": "Training 784-512-256-10",
     "small": "Training 784-128-10",
     "cnn": "Training the CNN of PyTorch's MNIST example",
+    "program": "Whole programs: one epoch, from the start to the test accuracy",
 }
 
 
@@ -98,15 +116,20 @@ def summarise(table, row, threads, taken, machine):
             "flops": row.flops, "bytes": row.bytes, "images": row.images,
             "peak_flops": statistics.median(burst.flops for burst in used),
             "peak_bytes": statistics.median(burst.bytes for burst in used),
+            "accuracy": statistics.median(burst.accuracy for burst in used) if row.whole else None,
         }
 
 
 def time(seconds):
+    if seconds > 1:
+        return f"{seconds:.2f} s"
     return f"{seconds * 1e6:.0f} us" if seconds < 0.01 else f"{seconds * 1e3:.1f} ms"
 
 
 def achieved(result):
-    """What our time means: images a second, or the share of what the machine can do."""
+    """What our time means: images a second, test accuracy, or the share of what the machine can do."""
+    if result["accuracy"]:
+        return f"{result['accuracy']:.1f} % right"
     if result["images"]:
         return f"{result['images'] / result['seconds']:.0f} images/s"
     kind, name = ("bytes", "copy") if result["bytes"] else ("flops", "peak")
@@ -122,6 +145,7 @@ def print_table(results):
         ours = row["ours"]
         mark = {name: "" if result["accepted"] else "~" for name, result in row.items()}
         others = [f"{mark[name]}{result['seconds'] / ours['seconds']:.2f} ± {result['spread']:.0%}"
+                  + (f", {result['accuracy']:.1f} % right" if result["accuracy"] else "")
                   for name, result in row.items() if name != "ours"]
         lines.append([place[0], str(place[1]), f"{mark['ours']}{time(ours['seconds'])} ± {ours['spread']:.0%}",
                       achieved(ours), *others, f"{ours['peak_flops'] / 1e9:.0f}", f"{ours['peak_bytes'] / 1e9:.0f}"])

@@ -12,32 +12,12 @@ import torch.nn.functional as F
 from torch import nn
 
 import peer
+import torch_models
 
 threads, flags = int(sys.argv[1]), set(sys.argv[2].split(","))
 layout = torch.channels_last if "channels_last" in flags else torch.contiguous_format
 torch.set_num_threads(threads)
 torch.manual_seed(1)
-
-
-class Cnn(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(1, 32, 3), nn.Conv2d(32, 64, 3)
-        self.fc1, self.fc2 = nn.Linear(9216, 128), nn.Linear(128, 10)
-
-    def forward(self, x):
-        x = x.view(-1, 1, 28, 28).contiguous(memory_format=layout)
-        x = F.max_pool2d(F.relu(self.conv2(F.relu(self.conv1(x)))), 2)
-        x = F.relu(self.fc1(torch.flatten(F.dropout(x, 0.25), 1)))
-        return self.fc2(F.dropout(x, 0.5))
-
-
-def mlp(*sizes):
-    layers = [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
-    return nn.Sequential(*layers[:-1])
-
-
-MODELS = {"mlp": lambda: mlp(784, 512, 256, 10), "small": lambda: mlp(784, 128, 10), "cnn": Cnn}
 
 
 def compiled(function):
@@ -46,10 +26,10 @@ def compiled(function):
 
 
 def train(kind, batch, rule):
-    images, labels = map(torch.from_numpy, peer.training_data())
+    images, labels = map(torch.from_numpy, peer.data())
     labels = labels.long()
     batches = itertools.cycle(torch.from_numpy(peer.batches_of(len(labels), int(batch))))
-    model = MODELS[kind]().to(memory_format=layout)
+    model = torch_models.make(kind, layout)
     if "compiled" in flags:
         step = compiled_step(model, rule)
         return lambda: step(images, labels, next(batches))
@@ -137,8 +117,8 @@ def conv(way, batch, extent, into, out):
 
 def make_work(words):
     gc.collect()
-    kind, *rest = words
-    return {"loss": loss, "gemm": gemm, "conv": conv}[kind](*rest) if kind not in MODELS else train(*words), 1
+    make = {"loss": loss, "gemm": gemm, "conv": conv}.get(words[0])
+    return (make(*words[1:]) if make else train(*words)), 1
 
 
 peer.serve(f"PyTorch {torch.__version__}", make_work)
