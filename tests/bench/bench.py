@@ -26,8 +26,8 @@ def options():
     parser.add_argument("--threads", type=int, action="append", help="1 and 2 unless given; may be repeated")
     parser.add_argument("--burst", type=float, metavar="SECONDS", default=0.02,
                         help="length of a burst, if more than a step; short ones slip through between disturbances")
-    parser.add_argument("--warm", action="store_true", help="only start all programs once: what they compile is kept")
-    parser.add_argument("--add", action="store_true", help="keep the last results of the rows that are not measured now")
+    parser.add_argument("--warm", action="store_true", help="only start all peers once: what they compile is kept")
+    parser.add_argument("--add", action="store_true", help="keep the last results of the rows not measured now")
     parser.add_argument("--gate", action="store_true", help="exit with 1 if a promise about the speed is not kept")
     parser.add_argument("--update-docs", action="store_true", help="put the tables into docs/performance.md")
     parser.add_argument("--build", required=True, type=pathlib.Path, help=argparse.SUPPRESS)
@@ -63,18 +63,20 @@ def noise(results):
         f"{peak['threads']} thread{'s' * (peak['threads'] > 1)}: "
         f"{peak['flops'] / 1e9:.0f} GFLOP/s (median {peak['median_flops'] / peak['flops']:.0%} of that) and "
         f"{peak['bytes'] / 1e9:.0f} GB/s ({peak['median_bytes'] / peak['bytes']:.0%})" for peak in results["peaks"])
-    several = f"The tables are of {results['runs']} runs; of the last one: " if results["runs"] > 1 else ""
-    return (f"{several}At least {results['rounds']} bursts a figure; {good} of {total} ({good / total:.0%}) count. "
+    several = f" The tables come from {results['runs']} runs; load and limits are the last one's."
+    return (f"At least {results['rounds']} bursts a figure; {good} of {total} ({good / total:.0%}) count. "
             f"The load average, the run itself included, was {where['load']:.1f} on {where['processors']} processors. "
             f"The best that was seen of the two limits, with "
-            f"{peaks}. A figure with ~ had fewer than three undisturbed bursts, and is the median of all.")
+            f"{peaks}. A figure with ~ had fewer than three undisturbed bursts, and is the median of all."
+            f"{several if results['runs'] > 1 else ''}")
 
 
 def measure(asked, work, runs, rounds):
     """Goes through all rows. Returns [(table, row, threads, bursts)]: those that it got to."""
     kind = "warm" if asked.warm else f"{rounds} bursts of {asked.burst} s"
-    titles = [f"{name}, {row.title}, {threads} thread{'s' * (threads > 1)}" for name, threads, row in work]
-    progress, rows, last = Progress(asked.build / "durations.json", kind, titles), [], None
+    guesses = {f"{name}, {row.title}, {threads} thread{'s' * (threads > 1)}": tables.SECONDS[name] * rounds / 9
+               for name, threads, row in work}
+    progress, rows, last = Progress(asked.build / "durations.json", kind, guesses), [], None
     try:
         for name, threads, row in work:
             if last and last != (name, threads):

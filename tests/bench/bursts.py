@@ -139,7 +139,7 @@ def steps_of(program, work, length):
 
 
 def take_turns(machine, burst_of, rounds, tries, memory_bound):
-    """burst_of: {name: function}. Returns {name: bursts}, at least `rounds` good ones each, if so many tries yield them."""
+    """burst_of: {name: function}. Returns {name: bursts}, `rounds` good ones each if so many tries yield them."""
     bursts = {name: [] for name in burst_of}
     for _ in range(tries):
         for name in random.sample(list(burst_of), len(burst_of)):

@@ -92,6 +92,9 @@ def work(names, threads, quick):
     return [(name, count, row) for name in names for count in threads for row in TABLES[name](quick)]
 
 
+# What a row takes, about, with nine bursts on two quiet processors.
+SECONDS = {"gemm": 3, "conv": 5, "loss": 25, "mlp": 15, "small": 15, "cnn": 60, "program": 120}
+
 HEADINGS = {
     "gemm": "Products of the MLP, batch 64",
     "conv": "Convolutions of the CNN, 3 x 3, batch 64",

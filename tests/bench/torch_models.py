@@ -1,4 +1,4 @@
-"""The models of 04_mnist_mlp and 05_mnist_cnn in PyTorch, and the smaller MLP, which torch_peer and torch_program share."""
+"""The models of 04_mnist_mlp and 05_mnist_cnn in PyTorch, and the smaller MLP: for torch_peer and torch_program."""
 import torch
 import torch.nn.functional as F
 from torch import nn
