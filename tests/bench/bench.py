@@ -89,6 +89,7 @@ def measure(asked, work, runs, rounds):
                 rows.append((name, row, threads, runs[threads].measure(row, rounds, asked.burst)))
             progress.end()
     except (KeyboardInterrupt, RuntimeError) as end:  # a program that died
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is there shall be written
         print(f"stopped, with what was done so far: {end!r}", file=sys.stderr)
         if asked.warm:
             sys.exit(1)
@@ -155,7 +156,10 @@ def main():
     if asked.gate:
         lines, kept = gate.report(results)
         print("", *lines, sep="\n")
-        sys.exit(0 if kept else 1)
+        if not kept:
+            sys.exit(1)
+    if len(rows) < len(work):
+        sys.exit(1)
 
 
 main()

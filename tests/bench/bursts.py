@@ -2,7 +2,7 @@
 
 Before and after a burst the multiply-add peak of the processor and the bandwidth of its memory are measured. A burst
 counts if it was not disturbed: if the peak was at least 95 % of the best that was seen in the whole run, and the
-program did not wait for a processor for more than 5 % of the time.
+others did not take the processor from it for more than 5 % of the time.
 """
 import atexit
 import dataclasses
@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import signal
 import statistics
 import subprocess
@@ -33,6 +34,12 @@ def died(command, environment):
     return RuntimeError(f"'{' '.join(words)}' ended; run it by hand to see why")
 
 
+def children_worked():
+    """Seconds of processor time of the programs that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 class Program:
     """A process that answers "STEPS WORK" with seconds per step, as serve.cpp describes."""
 
@@ -50,10 +57,11 @@ class Program:
         self._signal(signal.SIGSTOP)
         return answer
 
-    def waited(self):
-        """Seconds that its threads were ready but had no processor."""
+    def times(self):
+        """Seconds that its threads worked, and that they were ready but had no processor."""
         tasks = pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
-        return sum(int(task.read_text().split()[1]) for task in tasks) * 1e-9
+        worked, waited, _ = zip(*(map(int, task.read_text().split()) for task in tasks))
+        return sum(worked) * 1e-9, sum(waited) * 1e-9
 
     def stop(self):
         if self.process.poll() is None:
@@ -75,7 +83,7 @@ class Burst:
     seconds: float  # per step
     flops: float  # the peak beside it, per second: the lower of before and after
     bytes: float  # copied beside it, read and written, per second
-    waited: float  # share of the time without a processor
+    waited: float  # share of the time that others took
     accuracy: float = None  # in percent, of a whole program
 
 
@@ -83,6 +91,7 @@ class Machine:
     """What the machine could do, measured beside every burst with so many threads."""
 
     def __init__(self, serve, threads):
+        self.threads = threads
         self.flops, self.copy = (Program([str(serve), str(threads)], threads, {}) for _ in range(2))
         self.seen = [self.look() for _ in range(30)]
 
@@ -103,20 +112,25 @@ class Machine:
 
     def burst(self, program, work, steps):
         before = self.wait()
-        waited, start = program.waited(), time.perf_counter()
+        times, began = program.times(), time.perf_counter()
         seconds = program.seconds(work, steps)
-        waited = (program.waited() - waited) / (time.perf_counter() - start)
+        spent = time.perf_counter() - began
+        worked, waited = (now - then for now, then in zip(program.times(), times))
         self.seen.append(after := self.look())
-        return Burst(seconds, *map(min, before, after), waited)
+        return Burst(seconds, *map(min, before, after), self.lost(spent, worked, waited))
 
-    def whole_run(self, command, threads, environment):
+    def lost(self, spent, worked, waited):
+        """The share that others took. A thread that waits while others of its program work loses nothing."""
+        return max(0, min(waited, self.threads * spent - worked)) / spent
+
+    def whole_run(self, command, environment):
         """Runs a program that trains from its start to its end, and prints its test accuracy."""
-        before, began = self.wait(), time.perf_counter()
-        process = start(command, threads, environment)
+        before, worked, began = self.wait(), children_worked(), time.perf_counter()
+        process = start(command, self.threads, environment)
         try:
             output = process.stdout.read()
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # what the kernel counted is still there
-            seconds = time.perf_counter() - began
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # what its first thread waited is still there
+            spent = time.perf_counter() - began
             waited = int(pathlib.Path(f"/proc/{process.pid}/schedstat").read_text().split()[1]) * 1e-9
         except BaseException:
             process.kill()
@@ -124,8 +138,9 @@ class Machine:
         accuracy = re.search(r"test accuracy ([0-9.]+) %", output)
         if process.wait() != 0 or not accuracy:
             raise died(command, environment)
+        lost = self.lost(spent, children_worked() - worked, waited)
         self.seen.append(after := self.look())
-        return Burst(seconds, *map(min, before, after), waited / seconds, float(accuracy[1]))
+        return Burst(spent, *map(min, before, after), lost, float(accuracy[1]))
 
     def accepted(self, bursts, memory_bound):
         flops, copied = self.best()

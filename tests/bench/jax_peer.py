@@ -1,8 +1,7 @@
 """JAX's side of tests/bench/run: jax_peer.py THREADS STEPS_PER_CALL, with the protocol of serve.cpp.
 
 A whole step is one jit, batch and update included, and its buffers are donated; more steps per call are one lax.scan.
-XLA takes as many threads as the process has processors. The settings are the fastest we found: random bits by `rbg`,
-and a max-pool written as a reshape and a maximum, because the gradient of reduce_window is slow on a CPU.
+XLA takes as many threads as the process has processors. The settings are the fastest we found, as random bits by `rbg`.
 """
 import itertools
 import os
@@ -12,9 +11,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import jax.numpy as jnp
-import numpy
 import optax
 
+import jax_models
 import peer
 
 per_call = int(sys.argv[2])
@@ -23,49 +22,8 @@ cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 pending = [()]  # what the last call returned: JAX returns before it is computed
 
 
-def weights(*shapes):
-    """He's uniform weights and zero biases; the last axis is the outputs."""
-    random = numpy.random.default_rng(1)
-    bounds = [(6 / numpy.prod(shape[:-1])) ** 0.5 for shape in shapes]
-    return [(jnp.asarray(random.uniform(-bound, bound, shape), jnp.float32), jnp.zeros(shape[-1]))
-            for bound, shape in zip(bounds, shapes)]
-
-
-def mlp(layers, x, _):
-    *hidden, last = layers
-    for w, b in hidden:
-        x = jax.nn.relu(x @ w + b)
-    return x @ last[0] + last[1]
-
-
-def conv(x, layer):
-    kernel, bias = layer
-    order = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=order) + bias
-
-
-def dropout(x, rate, key):
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
-
-
-def cnn(layers, x, key):
-    conv1, conv2, *linear = layers
-    keys = jax.random.split(key)
-    x = jax.nn.relu(conv(jax.nn.relu(conv(x.reshape(-1, 28, 28, 1), conv1)), conv2))
-    x = x.reshape(-1, 12, 2, 12, 2, 64).max((2, 4)).reshape(-1, 9216)
-    x = jax.nn.relu(dropout(x, 0.25, keys[0]) @ linear[0][0] + linear[0][1])
-    return dropout(x, 0.5, keys[1]) @ linear[1][0] + linear[1][1]
-
-
-MODELS = {
-    "mlp": (mlp, lambda: weights((784, 512), (512, 256), (256, 10))),
-    "small": (mlp, lambda: weights((784, 128), (128, 10))),
-    "cnn": (cnn, lambda: weights((3, 3, 1, 32), (3, 3, 32, 64), (9216, 128), (128, 10))),
-}
-
-
 def train(kind, batch, rule):
-    forward, layers = MODELS[kind][0], MODELS[kind][1]()
+    forward, layers = jax_models.make(kind)
     optimizer = optax.adam(1e-3) if rule == "adam" else optax.sgd(0.02, momentum=0.9)
     images, labels = map(jnp.asarray, peer.data())
     calls = peer.batches_of(len(labels), int(batch) * per_call).reshape(-1, per_call, int(batch))

@@ -60,10 +60,9 @@ class Runs:
         """Returns {contender's name: bursts}."""
         if row.whole:
             once = {contender.name: functools.partial(self.machine.whole_run, self.command(contender, row),
-                                                      self.threads, self.environment(contender))
+                                                      self.environment(contender))
                     for contender in self.contenders(row)}
-            rounds = min(rounds, 5)
-            return bursts.take_turns(self.machine, once, rounds, rounds, row.memory_bound)
+            return bursts.take_turns(self.machine, once, 3, 3, row.memory_bound)  # a minute or two each
         once = {}
         for contender in self.contenders(row):
             program = self.program(contender, row)
