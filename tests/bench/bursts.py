@@ -1,8 +1,8 @@
 """Programs that take turns: each works in short bursts, and stands still (SIGSTOP) while the others do.
 
 Before and after a burst the multiply-add peak of the processor and the bandwidth of its memory are measured. A burst
-counts if it was not disturbed: if the peak was at least 95 % of the best that was seen in the whole run, and the
-others did not take the processor from it for more than 5 % of the time.
+counts if it was not disturbed: if the peak was at least 95 % of the best that was seen in the whole run, and others
+did not take the processors from the program for more than 5 % of the time.
 """
 import atexit
 import dataclasses
