@@ -20,6 +20,7 @@
 #include <xent/ops/cpu/activation.h>
 #include <xent/ops/cpu/axis_sum.h>
 #include <xent/ops/cpu/convolution.h>
+#include <xent/ops/cpu/direct_convolution.h>
 #include <xent/ops/cpu/winograd.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
@@ -71,28 +72,39 @@ bool by_tiles(const Call& call) {
 size_t conv2d_workspace(const Call& call) {
   if (call.out[0].shape.elements() == 0) return 0;
   const cpu::Convolution c = convolution_of(call);
-  const int64_t scratch = by_tiles(call) ? cpu::Winograd(c).forward_scratch() : c.scratch(c.forward_parts());
-  return static_cast<size_t>(scratch) * size_of(call.out[0].dtype);
+  return dispatch_compute(call.out[0].dtype, [&]<class T>() {
+    using Direct = cpu::DirectConvolution<T>;
+    const int64_t scratch = by_tiles(call)      ? cpu::Winograd(c).forward_scratch()
+                            : Direct::serves(c) ? Direct(c).forward_scratch()
+                                                : c.scratch(c.forward_parts());
+    return static_cast<size_t>(scratch) * sizeof(T);
+  });
 }
 
 namespace {
 
-// The workspace of backward by patches, in elements. dz has a place of its own unless it is dy itself.
+// The workspace of backward, in elements: of whatever is left to patches, and of the direct way.
+template <class T>
 struct GradWorkspace {
-  int64_t dz, transposed, partials, patches;
+  bool direct, direct_images;
+  int64_t dz, transposed, partials, patches, scratch;
   size_t sums;  // bytes, of the bias gradient; first, as f64
 
   explicit GradWorkspace(const Call& call) {
     const cpu::Convolution c = convolution_of(call);
+    using Direct = cpu::DirectConvolution<T>;
+    direct = Direct::serves(c);
+    direct_images = Direct::serves_images(c);
     const bool activated = call.attrs.as<Conv2dAttrs>().options.activation != Activation::none;
-    dz = activated ? call.out[0].shape.elements() : 0;
-    transposed = c.depth() * c.out;
-    partials = c.weight_parts() * c.depth() * c.out;
-    patches = c.scratch(cpu::Convolution::most_parts);
-    sums = cpu::AxisSum({c.pixels(), c.out}, 0b01).workspace();
+    dz = activated && !direct_images ? call.out[0].shape.elements() : 0;  // unless it is dy itself
+    transposed = direct_images ? 0 : c.depth() * c.out;
+    partials = direct ? 0 : c.weight_parts() * c.depth() * c.out;
+    patches = direct_images ? 0 : c.scratch(cpu::Convolution::most_parts);
+    scratch = direct ? std::max(Direct(c).backward_scratch(false), Direct(c).backward_scratch(direct_images)) : 0;
+    sums = direct ? 0 : cpu::AxisSum({c.pixels(), c.out}, 0b01).workspace();
   }
-  size_t bytes(DType dtype) const {
-    return sums + static_cast<size_t>(dz + transposed + partials + patches) * size_of(dtype);
+  size_t bytes() const {
+    return sums + static_cast<size_t>(scratch + dz + transposed + partials + patches) * sizeof(T);
   }
 };
 
@@ -102,7 +114,7 @@ size_t conv2d_grad_workspace(const Call& call) {
   if (call.out[0].shape.elements() == 0) return 0;
   if (by_tiles(call))
     return static_cast<size_t>(cpu::Winograd(convolution_of(call)).backward_scratch()) * sizeof(float);
-  return GradWorkspace(call).bytes(call.out[0].dtype);
+  return dispatch_compute(call.out[0].dtype, [&]<class T>() { return GradWorkspace<T>(call).bytes(); });
 }
 
 namespace cpu {
@@ -116,8 +128,12 @@ void conv2d(const Call& call) {
         .forward(x.as<float>(), weight.as<float>(), {bias.as<float>(), activation}, {y.as<float>()},
                  static_cast<float*>(call.workspace));
   dispatch_compute(y.dtype, [&]<class T>() {
-    convolve<T>(convolution_of(call), x.as<T>(), weight.as<T>(), {bias.as<T>(), activation}, y.as<T>(),
-                static_cast<T*>(call.workspace));
+    const Convolution c = convolution_of(call);
+    const Epilogue<T> epilogue{bias.as<T>(), activation};
+    T* scratch = static_cast<T*>(call.workspace);
+    if (DirectConvolution<T>::serves(c))
+      DirectConvolution<T>(c).forward(x.as<T>(), weight.as<T>(), epilogue, y.as<T>(), scratch);
+    else convolve<T>(c, x.as<T>(), weight.as<T>(), epilogue, y.as<T>(), scratch);
   });
 }
 
@@ -136,21 +152,31 @@ template <class T>
 void conv2d_grad_of(const Call& call) {
   const Slice &x = call.in[0], &weight = call.in[1];
   const Slice &dx = call.grad_in[0], &dw = call.grad_in[1], &db = call.grad_in[2];
+  const Activation activation = call.attrs.as<Conv2dAttrs>().options.activation;
+  const T *y = call.out[0].as<T>(), *dy = call.grad_out[0].as<T>();
   const Convolution c = convolution_of(call);
-  const GradWorkspace sizes(call);
-  T* dz_place = reinterpret_cast<T*>(static_cast<std::byte*>(call.workspace) + sizes.sums);
+  const GradWorkspace<T> sizes(call);
+  T* scratch = reinterpret_cast<T*>(static_cast<std::byte*>(call.workspace) + sizes.sums);
+  T* dz_place = scratch + sizes.scratch;
   T* transposed = dz_place + sizes.dz;
   T* partials = transposed + sizes.transposed;
   T* patches = partials + sizes.partials;
 
-  const T* dz = activation_grad(call.attrs.as<Conv2dAttrs>().options.activation, call.out[0].as<T>(),
-                                call.grad_out[0].as<T>(), dz_place, call.out[0].shape.elements());
+  using Direct = DirectConvolution<T>;
+  const auto direct = [&](const Slice& images, const typename Direct::Result& result) {
+    Direct(c).backward(x.as<T>(), weight.as<T>(), result, {images.as<T>(), images.beta}, {dw.as<T>(), dw.beta},
+                       {db.as<T>(), db.beta}, scratch);
+  };
+  if (sizes.direct && (sizes.direct_images || !dx)) return direct(dx, {y, dy, activation});
+
+  const T* dz = activation_grad(activation, y, dy, dz_place, c.pixels() * c.out);
   if (dx) {
     const int64_t depth = c.depth();
     for (int64_t i = 0; i < depth; ++i)
       for (int64_t o = 0; o < c.out; ++o) transposed[o * depth + i] = weight.as<T>()[i * c.out + o];
     convolve_grad_images<T>(c, dz, transposed, dx.beta, dx.as<T>(), patches);
   }
+  if (sizes.direct) return direct({}, {nullptr, dz, Activation::none});
   if (dw) {
     convolve_grad_weight<T>(c, x.as<T>(), dz, partials, patches);
     add_partials(partials, c.weight_parts(), c.depth() * c.out, dw);

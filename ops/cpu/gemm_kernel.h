@@ -5,6 +5,7 @@
 // how C is cut.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include <xent/ops/cpu/gemm_pack.h>
@@ -45,6 +46,59 @@ extern const GemmKernel<double> gemm_f64;
 
 namespace {  // a copy of its own for every file that includes it: see instruction_set.h
 
+// Writes rows of which only so many columns are C's, and touches nothing beyond them. lines: the sums, [rows, width].
+template <class T, int lanes, int vectors>
+[[gnu::noinline]] void write_part(int rows, int64_t columns, T* lines, const GemmOut<T>& out) {
+  using Vector = typename VectorOf<T, lanes>::type;
+  constexpr int width = lanes * vectors;
+  if (out.add || out.stride != columns) {
+    for (int r = 0; r < rows; ++r) {
+      T* c = out.c + r * out.stride;
+      for (int64_t i = 0; i < columns; ++i) {
+        T value = out.add ? c[i] + lines[r * width + i] : lines[r * width + i];
+        if (out.bias) value += out.bias[i];
+        c[i] = out.relu && value <= 0 ? T(0) : value;
+      }
+    }
+    return;
+  }
+  T bias[width] = {};  // these columns are all there are: rows are moved together, and copied as one
+  for (int64_t i = 0; i < columns && out.bias; ++i) bias[i] = out.bias[i];
+  for (int r = 0; r < rows; ++r)
+    for (int v = 0; v < vectors; ++v) {
+      Vector value = load<Vector>(lines + r * width + v * lanes);
+      if (out.bias) value += load<Vector>(bias + v * lanes);
+      if (out.relu) value = value <= T(0) ? Vector{} : value;
+      store(value, lines + r * columns + v * lanes);
+    }
+  __builtin_memcpy(out.c, lines, static_cast<size_t>(rows * columns) * sizeof(T));
+}
+
+// Writes a tile of C, a vector or two for each of its rows, of which so many columns are C's.
+template <class T, int lanes, int vectors, int rows>
+[[gnu::always_inline]] inline void write_tile(typename VectorOf<T, lanes>::type (&sum)[rows][vectors], int64_t columns,
+                                              const GemmOut<T>& out) {
+  using Vector = typename VectorOf<T, lanes>::type;
+  if (columns < lanes * vectors) {
+    T lines[rows * vectors * lanes];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) store(sum[r][v], lines + (r * vectors + v) * lanes);
+    return write_part<T, lanes, vectors>(rows, columns, lines, out);
+  }
+  const auto each = [&](const auto& change) {  // of the sums, while they are in registers
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) change(sum[r][v], out.c + r * out.stride + v * lanes, v);
+  };
+  if (out.add) each([](Vector& value, const T* c, int) { value = load<Vector>(c) + value; });
+  if (out.bias) each([&](Vector& value, const T*, int v) { value += load<Vector>(out.bias + v * lanes); });
+  if (out.relu) each([](Vector& value, const T*, int) { value = value <= T(0) ? Vector{} : value; });
+  each([](const Vector& value, T* c, int) { store(value, c); });
+}
+
 template <class T, int lanes, int vectors, int rows>
 void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* panel,
                    const GemmOut<T>& out) {
@@ -62,31 +116,7 @@ void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, in
       for (int v = 0; v < vectors; ++v) sum[r][v] += left * right[v];
     }
   }
-  if (columns < width) {  // the last panel: through the stack, so that nothing beyond its columns is touched
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-      T line[width];
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) store(sum[r][v], line + v * lanes);
-      T* c = out.c + r * out.stride;
-      for (int64_t i = 0; i < columns; ++i) {
-        T value = out.add ? c[i] + line[i] : line[i];
-        if (out.bias) value += out.bias[i];
-        c[i] = out.relu && value <= 0 ? T(0) : value;
-      }
-    }
-    return;
-  }
-  const auto each = [&](const auto& change) {  // of the sums, while they are in registers
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) change(sum[r][v], out.c + r * out.stride + v * lanes, v);
-  };
-  if (out.add) each([](Vector& value, const T* c, int) { value = load<Vector>(c) + value; });
-  if (out.bias) each([&](Vector& value, const T*, int v) { value += load<Vector>(out.bias + v * lanes); });
-  if (out.relu) each([](Vector& value, const T*, int) { value = value <= T(0) ? Vector{} : value; });
-  each([](const Vector& value, T* c, int) { store(value, c); });
+  write_tile<T, lanes>(sum, columns, out);
 }
 
 template <class T, int lanes, int vectors, int tile_rows>
