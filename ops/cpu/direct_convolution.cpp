@@ -44,7 +44,8 @@ void each_panel(int64_t columns, const Body& body) {
   for (int64_t column = 0; column < columns; column += width) body(column, std::min(width, columns - column));
 }
 
-int64_t pad(int64_t columns) { return (columns + widest_panel - 1) / widest_panel * widest_panel; }
+// Columns to whole panels, and scratch to whole lines of the cache: vectors that straddle two are slow.
+int64_t pad(int64_t elements) { return (elements + widest_panel - 1) / widest_panel * widest_panel; }
 
 Extent2d reach_of(const Convolution& c) {
   return {(c.kernel_height - 1) * c.dilation.height, (c.kernel_width - 1) * c.dilation.width};
@@ -70,7 +71,7 @@ bool DirectConvolution<T>::serves(const Convolution& c) {
 
 template <class T>
 bool DirectConvolution<T>::serves_images(const Convolution& c) {
-  return serves(c) && c.stride == 1;
+  return serves(c) && c.stride == 1 && 4 * c.in >= kernels<T>().products->width;
 }
 
 template <class T>
@@ -89,7 +90,7 @@ auto DirectConvolution<T>::forward_blocks() const -> Blocks {
 template <class T>
 auto DirectConvolution<T>::backward_blocks(bool images) const -> Blocks {
   const int64_t line = std::max(c_.stride.height * x_band().line(), dz_band(images).line());
-  return blocks(images ? c_.height : c_.out_height, line, images ? 1 << 14 : 1 << 12);
+  return blocks(images ? c_.height : c_.out_height, line, 1 << 14);
 }
 
 template <class T>
@@ -105,7 +106,7 @@ int64_t DirectConvolution<T>::backward_parts(bool images) const {
 
 template <class T>
 int64_t DirectConvolution<T>::x_band_elements(int64_t rows) const {
-  return c_.padding == 0 ? 0 : x_rows(rows) * x_band().line();
+  return c_.padding == 0 ? 0 : pad(x_rows(rows) * x_band().line());
 }
 
 template <class T>
@@ -206,9 +207,9 @@ struct DirectConvolution<T>::Grad {
         parts(d.backward_parts(images)),
         sums(pad(d.c_.out)),
         flipped(images ? d.c_.kernel_height * d.c_.kernel_width * d.c_.out * pad(d.c_.in) : 0),
-        weight(d.c_.depth() * d.c_.out),
+        weight(pad(d.c_.depth() * d.c_.out)),
         x(d.x_band_elements(blocks.most() + (images ? d.c_.padding.height : 0))),
-        dz((blocks.most() + (images ? d.reach_.height : 0)) * band.line() + widest_panel) {}
+        dz(pad((blocks.most() + (images ? d.reach_.height : 0)) * band.line() + widest_panel)) {}
 
   int64_t sums_elements() const { return parts * sums * static_cast<int64_t>(sizeof(double) / sizeof(T)); }
   int64_t elements() const { return sums_elements() + flipped + parts * (weight + x + dz); }
@@ -267,13 +268,21 @@ void DirectConvolution<T>::backward(const T* x, const T* weight, const Result& r
           kernel.sum(c_.out_width, c_.out, line + band.padding * c_.out, sums + part * grad.sums);
       }
       if (dweight.to && fresh < fresh_end) {
-        const DirectLines lines{
-            fresh_end - fresh, c_.out_width, c_.stride.width * c_.in, c_.stride.height * x_band().line(), c_.out,
-            band.line()};
+        const DirectLines<T> lines{.lines = fresh_end - fresh,
+                                   .pixels = c_.out_width,
+                                   .a_pixel = c_.stride.width * c_.in,
+                                   .a_line = c_.stride.height * x_band().line(),
+                                   .b_pixel = c_.out,
+                                   .b_line = band.line()};
         const T* from = lines_of_x(x, image, fresh, fresh_end - fresh, x_copy);
         const T* pixels = dz + (fresh - top) * band.line() + band.padding * c_.out;
+        const int64_t next = (image * c_.out_height + fresh_end) * c_.out_width * c_.out;  // of y and dy
+        const bool fetch = next + lines.lines * c_.out_width * c_.out <= c_.pixels() * c_.out;
+        const T* y = result.activation == Activation::none ? result.dy : result.y;
         each_panel<T>(c_.out, [&](int64_t column, int64_t columns) {
-          kernel.multiply_pixels(columns, x_taps, lines, from, pixels + column,
+          DirectLines<T> of_panel = lines;
+          if (fetch) of_panel.next = result.dy + next + column, of_panel.next_too = y + next + column;
+          kernel.multiply_pixels(columns, x_taps, of_panel, from, pixels + column,
                                  {partials + part * grad.weight + column, c_.out, true, nullptr, false});
         });
       }
@@ -288,7 +297,7 @@ void DirectConvolution<T>::backward(const T* x, const T* weight, const Result& r
     }
   });
   if (dweight.to)
-    parallel_for(grad.weight, 1 << 14, [&](int64_t begin, int64_t end) {
+    parallel_for(c_.depth() * c_.out, 1 << 14, [&](int64_t begin, int64_t end) {
       if (dweight.beta == 0) std::fill(dweight.to + begin, dweight.to + end, T(0));
       for (int64_t part = 0; part < parts; ++part)
         for (int64_t i = begin; i < end; ++i) dweight.to[i] += partials[part * grad.weight + i];

@@ -16,9 +16,11 @@ struct DirectTaps {
 };
 
 // Lines of so many pixels, in two images at once: elements from a pixel to the next, and from a line to the next.
+template <class T>
 struct DirectLines {
   int64_t lines, pixels;
   int64_t a_pixel, a_line, b_pixel, b_line;
+  const T *next = nullptr, *next_too = nullptr;  // as many pixels, in one piece, that are fetched meanwhile; or null
 };
 
 template <class T>
@@ -29,7 +31,7 @@ struct DirectKernel {
 
   // C[rows of the weight, columns] = the sum over pixels of what each reads from a, times the pixel of b. Of b whole
   // vectors are read, and so up to a panel's width beyond the last pixel.
-  void (*multiply_pixels)(int64_t columns, const DirectTaps& taps, const DirectLines& over, const T* a, const T* b,
+  void (*multiply_pixels)(int64_t columns, const DirectTaps& taps, const DirectLines<T>& over, const T* a, const T* b,
                           const GemmOut<T>& out);
 
   // sums[columns] += the pixels of b, which are `columns` apart; reads, and adds to sums, whole vectors as above.

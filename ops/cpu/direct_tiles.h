@@ -41,18 +41,27 @@ struct DirectTiles {
   }
 
   template <int vectors, int rows>
-  static void weight_tile(int64_t columns, const DirectTaps& taps, const DirectLines& over, int64_t first, const T* a,
-                          const T* b, const GemmOut<T>& out) {
+  static void weight_tile(int64_t columns, const DirectTaps& taps, const DirectLines<T>& over, int64_t first,
+                          const T* a, const T* b, const GemmOut<T>& out) {
     const T* from[rows];
 #pragma GCC unroll 1
     for (int r = 0; r < rows; ++r) {
       const int64_t tap = (first + r) / taps.run;
       from[r] = a + tap / taps.columns * taps.row_step + tap % taps.columns * taps.column_step + (first + r) % taps.run;
     }
+    const bool fetch = first == 0 && over.next;
     Vector sum[rows][vectors] = {};
     for (int64_t line = 0; line < over.lines; ++line)
       for (int64_t pixel = 0; pixel < over.pixels; ++pixel) {
         const int64_t at = line * over.a_line + pixel * over.a_pixel;
+        if (fetch) {
+#pragma GCC unroll 2
+          for (int v = 0; v < vectors; ++v) {
+            const int64_t ahead = (line * over.pixels + pixel) * over.b_pixel + v * lanes;
+            __builtin_prefetch(over.next + ahead, 0, 2);
+            __builtin_prefetch(over.next_too + ahead, 0, 2);
+          }
+        }
         Vector right[vectors];
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; ++v)
@@ -96,7 +105,7 @@ struct DirectTiles {
   }
 
   template <int vectors>
-  static void multiply_pixels_of(int64_t columns, const DirectTaps& taps, const DirectLines& over, const T* a,
+  static void multiply_pixels_of(int64_t columns, const DirectTaps& taps, const DirectLines<T>& over, const T* a,
                                  const T* b, const GemmOut<T>& out) {
     each_tile(
         taps.rows * taps.columns * taps.run,
@@ -107,8 +116,8 @@ struct DirectTiles {
         },
         std::make_integer_sequence<int, most>());
   }
-  static void multiply_pixels(int64_t columns, const DirectTaps& taps, const DirectLines& over, const T* a, const T* b,
-                              const GemmOut<T>& out) {
+  static void multiply_pixels(int64_t columns, const DirectTaps& taps, const DirectLines<T>& over, const T* a,
+                              const T* b, const GemmOut<T>& out) {
     if (columns <= lanes) multiply_pixels_of<1>(columns, taps, over, a, b, out);
     else multiply_pixels_of<2>(columns, taps, over, a, b, out);
   }
