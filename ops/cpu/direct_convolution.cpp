@@ -281,7 +281,7 @@ void DirectConvolution<T>::backward(const T* x, const T* weight, const Result& r
         const T* y = result.activation == Activation::none ? result.dy : result.y;
         each_panel<T>(c_.out, [&](int64_t column, int64_t columns) {
           DirectLines<T> of_panel = lines;
-          if (fetch) of_panel.next = result.dy + next + column, of_panel.next_too = y + next + column;
+          if (fetch && column == 0) of_panel.next = result.dy + next, of_panel.next_too = y + next;
           kernel.multiply_pixels(columns, x_taps, of_panel, from, pixels + column,
                                  {partials + part * grad.weight + column, c_.out, true, nullptr, false});
         });

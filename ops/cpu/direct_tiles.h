@@ -40,6 +40,14 @@ struct DirectTiles {
     write_tile<T, lanes>(sum, columns, out);
   }
 
+  [[gnu::noinline]] static void fetch_line(const DirectLines<T>& over, int64_t line) {
+    const int64_t elements = over.pixels * over.b_pixel;
+    for (int64_t i = line * elements; i < (line + 1) * elements; i += 64 / static_cast<int>(sizeof(T))) {
+      __builtin_prefetch(over.next + i, 0, 2);
+      __builtin_prefetch(over.next_too + i, 0, 2);
+    }
+  }
+
   template <int vectors, int rows>
   static void weight_tile(int64_t columns, const DirectTaps& taps, const DirectLines<T>& over, int64_t first,
                           const T* a, const T* b, const GemmOut<T>& out) {
@@ -51,17 +59,10 @@ struct DirectTiles {
     }
     const bool fetch = first == 0 && over.next;
     Vector sum[rows][vectors] = {};
-    for (int64_t line = 0; line < over.lines; ++line)
+    for (int64_t line = 0; line < over.lines; ++line) {
+      if (fetch) fetch_line(over, line);
       for (int64_t pixel = 0; pixel < over.pixels; ++pixel) {
         const int64_t at = line * over.a_line + pixel * over.a_pixel;
-        if (fetch) {
-#pragma GCC unroll 2
-          for (int v = 0; v < vectors; ++v) {
-            const int64_t ahead = (line * over.pixels + pixel) * over.b_pixel + v * lanes;
-            __builtin_prefetch(over.next + ahead, 0, 2);
-            __builtin_prefetch(over.next_too + ahead, 0, 2);
-          }
-        }
         Vector right[vectors];
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; ++v)
@@ -73,6 +74,7 @@ struct DirectTiles {
           for (int v = 0; v < vectors; ++v) sum[r][v] += left * right[v];
         }
       }
+    }
     write_tile<T, lanes>(sum, columns, out);
   }
 
