@@ -193,118 +193,130 @@ void DirectConvolution<T>::forward(const T* x, const T* weight, const Epilogue<T
   });
 }
 
-// The scratch of backward: the bias's sums as doubles, the flipped weight, and for every part a gradient of the weight
+// The backward's scratch: the bias's sums as doubles, the flipped weight, and for every part a gradient of the weight
 // and bands of x and of dz. Kernels read whole vectors of dz, and so beyond its end.
 template <class T>
-struct DirectConvolution<T>::Grad {
-  Blocks blocks;
-  Band band;
-  int64_t parts, sums, flipped, weight, x, dz;
-
-  Grad(const DirectConvolution& d, bool images)
-      : blocks(d.backward_blocks(images)),
-        band(d.dz_band(images)),
-        parts(d.backward_parts(images)),
-        sums(pad(d.c_.out)),
-        flipped(images ? d.c_.kernel_height * d.c_.kernel_width * d.c_.out * pad(d.c_.in) : 0),
-        weight(pad(d.c_.depth() * d.c_.out)),
-        x(d.x_band_elements(blocks.most() + (images ? d.c_.padding.height : 0))),
-        dz(pad((blocks.most() + (images ? d.reach_.height : 0)) * band.line() + widest_panel)) {}
+struct DirectConvolution<T>::Backward {
+  const DirectConvolution& d;
+  const Convolution& c = d.c_;
+  bool images;  // whether dx is wanted
+  Blocks blocks = d.backward_blocks(images);
+  Band band = d.dz_band(images);
+  int64_t parts = d.backward_parts(images), taps = c.kernel_height * c.kernel_width;
+  int64_t sums = pad(c.out), weight = pad(c.depth() * c.out);
+  int64_t flipped = images ? taps * c.out * pad(c.in) : 0;
+  int64_t x_copy = d.x_band_elements(blocks.most() + (images ? c.padding.height : 0));
+  int64_t dz = pad((blocks.most() + (images ? d.reach_.height : 0)) * band.line() + widest_panel);
 
   int64_t sums_elements() const { return parts * sums * static_cast<int64_t>(sizeof(double) / sizeof(T)); }
-  int64_t elements() const { return sums_elements() + flipped + parts * (weight + x + dz); }
+  int64_t elements() const { return sums_elements() + flipped + parts * (weight + x_copy + dz); }
+
+  double* sums_of(T* scratch, int64_t part) const { return reinterpret_cast<double*>(scratch) + part * sums; }
+  T* flipped_of(T* scratch) const { return scratch + sums_elements(); }
+  T* weight_of(T* scratch, int64_t part) const { return flipped_of(scratch) + flipped + part * weight; }
+  T* x_of(T* scratch, int64_t part) const { return weight_of(scratch, parts) + part * (x_copy + dz); }
+  T* dz_of(T* scratch, int64_t part) const { return x_of(scratch, part) + x_copy; }
+
+  // The rows of dz that a block has in its band, and those among them that no block before it had. Rows of dx read rows
+  // of dz above and below, so that neighbours share some.
+  struct Rows {
+    int64_t image, top, bottom, fresh, fresh_end;
+  };
+  Rows rows_of(const Block& block) const {
+    const int64_t shift = images ? c.padding.height : 0, reach = images ? d.reach_.height : 0;
+    const int64_t bottom = block.last + shift, end = std::min(bottom, c.out_height);
+    return {block.image, block.first + shift - reach, bottom, block.first == 0 ? 0 : std::min(block.first + shift, end),
+            end};
+  }
+
+  // Forms a row of dz, with its padding, or of zeros if it is outside.
+  void form(const Result& result, int64_t image, int64_t row, T* line) const {
+    if (row < 0 || row >= band.height) {
+      std::fill_n(line, band.line(), T(0));
+      return;
+    }
+    const int64_t count = band.width * band.channels, edge = band.padding * band.channels;
+    const int64_t from = image * band.image() + row * count;
+    std::fill_n(line, edge, T(0));
+    if (result.activation == Activation::none) std::copy_n(result.dy + from, count, line + edge);
+    else activate_grad(result.activation, result.y + from, result.dy + from, line + edge, count);
+    std::fill_n(line + edge + count, edge, T(0));
+  }
+
+  // Adds what fresh rows bring; meanwhile as many rows of y and dy after them are fetched.
+  void weight_grad(const Rows& rows, const T* x, const Result& result, const T* lines, T* copy, T* to) const {
+    DirectLines<T> over{.lines = rows.fresh_end - rows.fresh,
+                        .pixels = c.out_width,
+                        .a_pixel = c.stride.width * c.in,
+                        .a_line = c.stride.height * d.x_band().line(),
+                        .b_pixel = c.out,
+                        .b_line = band.line()};
+    const int64_t row = c.out_width * c.out, next = (rows.image * c.out_height + rows.fresh_end) * row;
+    if (next + over.lines * row <= c.pixels() * c.out) {
+      over.next = result.dy + next;
+      over.next_too = result.activation == Activation::none ? over.next : result.y + next;
+    }
+    const DirectTaps taps_of_x = d.taps(d.x_band());
+    const T* from = d.lines_of_x(x, rows.image, rows.fresh, over.lines, copy);
+    const T* pixels = lines + (rows.fresh - rows.top) * band.line() + band.padding * c.out;
+    each_panel<T>(c.out, [&](int64_t column, int64_t columns) {
+      kernels<T>().direct->multiply_pixels(columns, taps_of_x, over, from, pixels + column,
+                                           {to + column, c.out, true, nullptr, false});
+      over.next = nullptr;  // once is enough
+    });
+  }
+
+  void images_grad(const Block& block, const T* lines, const T* panels, const Gradient& dx) const {
+    const DirectTaps taps_of_dz = d.taps(band);
+    const int64_t row = c.width * c.in, rows = block.last - block.first;
+    T* to = dx.to + (block.image * c.height + block.first) * row;
+    each_panel<T>(c.in, [&](int64_t column, int64_t columns) {
+      for (int64_t r = 0; r < rows; ++r)
+        kernels<T>().direct->multiply(c.width, columns, taps_of_dz, lines + r * band.line(), c.out,
+                                      panels + taps * c.out * column,
+                                      {to + r * row + column, c.in, dx.beta != 0, nullptr, false});
+    });
+  }
 };
 
 template <class T>
 int64_t DirectConvolution<T>::backward_scratch(bool images) const {
-  return Grad(*this, images).elements();
-}
-
-// Forms a row of dz, with its padding, or of zeros if it is outside.
-template <class T>
-void DirectConvolution<T>::form(const Result& result, const Band& band, int64_t image, int64_t row, T* line) const {
-  if (row < 0 || row >= band.height) {
-    std::fill_n(line, band.line(), T(0));
-    return;
-  }
-  const int64_t count = band.width * band.channels, edge = band.padding * band.channels;
-  const int64_t from = image * band.image() + row * count;
-  std::fill_n(line, edge, T(0));
-  if (result.activation == Activation::none) std::copy_n(result.dy + from, count, line + edge);
-  else activate_grad(result.activation, result.y + from, result.dy + from, line + edge, count);
-  std::fill_n(line + edge + count, edge, T(0));
+  return Backward{.d = *this, .images = images}.elements();
 }
 
 template <class T>
 void DirectConvolution<T>::backward(const T* x, const T* weight, const Result& result, const Gradient& dx,
                                     const Gradient& dweight, const Gradient& dbias, T* scratch) const {
-  const DirectKernel<T>& kernel = *kernels<T>().direct;
-  const bool images = dx.to != nullptr;
-  const Grad grad(*this, images);
-  const Band& band = grad.band;
-  const int64_t parts = grad.parts, count = c_.batch * grad.blocks.per_image;
-  auto* sums = reinterpret_cast<double*>(scratch);
-  T* flipped = scratch + grad.sums_elements();
-  T* partials = flipped + grad.flipped;
-  T* bands = partials + parts * grad.weight;
-  if (images) pack_flipped(weight, flipped);
-  const DirectTaps x_taps = taps(x_band()), dz_taps = taps(band);
+  const Backward of{.d = *this, .images = dx.to != nullptr};
+  const int64_t parts = of.parts, count = c_.batch * of.blocks.per_image, edge = of.band.padding * c_.out;
+  if (dx.to) pack_flipped(weight, of.flipped_of(scratch));
   parallel_chunks(parts, [&](int64_t part) {
-    T* x_copy = bands + part * (grad.x + grad.dz);
-    T* dz = x_copy + grad.x;
-    std::fill_n(sums + part * grad.sums, grad.sums, 0.0);
-    std::fill_n(partials + part * grad.weight, grad.weight, T(0));
+    double* sums = of.sums_of(scratch, part);
+    T *partial = of.weight_of(scratch, part), *dz = of.dz_of(scratch, part);
+    std::fill_n(sums, of.sums, 0.0);
+    std::fill_n(partial, of.weight, T(0));
     for (int64_t i = part * count / parts; i < (part + 1) * count / parts; ++i) {
-      const auto [image, first, last] = grad.blocks[i];
-      // Rows of dx read rows of dz above and below, which blocks share: each is summed in the first that has it.
-      const int64_t top = images ? first + c_.padding.height - reach_.height : first;
-      const int64_t bottom = images ? last + c_.padding.height : last;
-      const int64_t fresh = std::min(images && first > 0 ? first + c_.padding.height : first, c_.out_height);
-      const int64_t fresh_end = std::min(bottom, c_.out_height);
-      for (int64_t row = top; row < bottom; ++row) {
-        T* line = dz + (row - top) * band.line();
-        form(result, band, image, row, line);
-        if (dbias.to && fresh <= row && row < fresh_end)
-          kernel.sum(c_.out_width, c_.out, line + band.padding * c_.out, sums + part * grad.sums);
+      const auto rows = of.rows_of(of.blocks[i]);
+      for (int64_t row = rows.top; row < rows.bottom; ++row) {
+        T* line = dz + (row - rows.top) * of.band.line();
+        of.form(result, rows.image, row, line);
+        if (dbias.to && rows.fresh <= row && row < rows.fresh_end)
+          kernels<T>().direct->sum(c_.out_width, c_.out, line + edge, sums);
       }
-      if (dweight.to && fresh < fresh_end) {
-        const DirectLines<T> lines{.lines = fresh_end - fresh,
-                                   .pixels = c_.out_width,
-                                   .a_pixel = c_.stride.width * c_.in,
-                                   .a_line = c_.stride.height * x_band().line(),
-                                   .b_pixel = c_.out,
-                                   .b_line = band.line()};
-        const T* from = lines_of_x(x, image, fresh, fresh_end - fresh, x_copy);
-        const T* pixels = dz + (fresh - top) * band.line() + band.padding * c_.out;
-        const int64_t next = (image * c_.out_height + fresh_end) * c_.out_width * c_.out;  // of y and dy
-        const bool fetch = next + lines.lines * c_.out_width * c_.out <= c_.pixels() * c_.out;
-        const T* y = result.activation == Activation::none ? result.dy : result.y;
-        each_panel<T>(c_.out, [&](int64_t column, int64_t columns) {
-          DirectLines<T> of_panel = lines;
-          if (fetch && column == 0) of_panel.next = result.dy + next, of_panel.next_too = y + next;
-          kernel.multiply_pixels(columns, x_taps, of_panel, from, pixels + column,
-                                 {partials + part * grad.weight + column, c_.out, true, nullptr, false});
-        });
-      }
-      if (images)
-        each_panel<T>(c_.in, [&](int64_t column, int64_t columns) {
-          for (int64_t row = first; row < last; ++row)
-            kernel.multiply(
-                c_.width, columns, dz_taps, dz + (row - first) * band.line(), c_.out,
-                flipped + c_.kernel_height * c_.kernel_width * c_.out * column,
-                {dx.to + (image * c_.height + row) * c_.width * c_.in + column, c_.in, dx.beta != 0, nullptr, false});
-        });
+      if (dweight.to && rows.fresh < rows.fresh_end)
+        of.weight_grad(rows, x, result, dz, of.x_of(scratch, part), partial);
+      if (dx.to) of.images_grad(of.blocks[i], dz, of.flipped_of(scratch), dx);
     }
   });
   if (dweight.to)
     parallel_for(c_.depth() * c_.out, 1 << 14, [&](int64_t begin, int64_t end) {
       if (dweight.beta == 0) std::fill(dweight.to + begin, dweight.to + end, T(0));
       for (int64_t part = 0; part < parts; ++part)
-        for (int64_t i = begin; i < end; ++i) dweight.to[i] += partials[part * grad.weight + i];
+        for (int64_t i = begin; i < end; ++i) dweight.to[i] += of.weight_of(scratch, part)[i];
     });
   for (int64_t o = 0; o < c_.out && dbias.to; ++o) {
     double total = dbias.beta == 0 ? 0 : static_cast<double>(dbias.to[o]);
-    for (int64_t part = 0; part < parts; ++part) total += sums[part * grad.sums + o];
+    for (int64_t part = 0; part < parts; ++part) total += of.sums_of(scratch, part)[o];
     dbias.to[o] = static_cast<T>(total);
   }
 }

@@ -84,12 +84,11 @@ class DirectConvolution {
   int64_t x_band_elements(int64_t rows) const;  // of scratch; none without padding
 
   const T* lines_of_x(const T* x, int64_t image, int64_t first, int64_t rows, T* band) const;
-  void form(const Result& result, const Band& band, int64_t image, int64_t row, T* line) const;
   void pack(const T* weight, T* panels) const;
   void pack_flipped(const T* weight, T* panels) const;
   DirectTaps taps(const Band& of) const;
 
-  struct Grad;  // the scratch of backward
+  struct Backward;  // and its scratch
 
   Convolution c_;
   Extent2d reach_;  // pixels from a kernel's first tap to its last
