@@ -69,9 +69,13 @@ bool DirectConvolution<T>::serves(const Convolution& c) {
          c.depth() <= most_weight && c.depth() * c.out <= most_weight;
 }
 
+// Few channels leave vectors empty, and a small result has mostly padding in its bands: patches have neither.
 template <class T>
 bool DirectConvolution<T>::serves_images(const Convolution& c) {
-  return serves(c) && c.stride == 1 && 4 * c.in >= kernels<T>().products->width;
+  if (!serves(c) || !(c.stride == 1)) return false;
+  constexpr double least = 0.4;  // of the multiplications have to be needed
+  const int64_t lanes = kernels<T>().products->width / 2, filled = (c.in + lanes - 1) / lanes * lanes;
+  return static_cast<double>(c.in * c.image_pixels()) >= least * static_cast<double>(filled * c.height * c.width);
 }
 
 template <class T>

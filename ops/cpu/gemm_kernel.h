@@ -5,7 +5,6 @@
 // how C is cut.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include <xent/ops/cpu/gemm_pack.h>
@@ -46,32 +45,28 @@ extern const GemmKernel<double> gemm_f64;
 
 namespace {  // a copy of its own for every file that includes it: see instruction_set.h
 
-// Writes rows of which only so many columns are C's, and touches nothing beyond them. lines: the sums, [rows, width].
-template <class T, int lanes, int vectors>
-[[gnu::noinline]] void write_part(int rows, int64_t columns, T* lines, const GemmOut<T>& out) {
-  using Vector = typename VectorOf<T, lanes>::type;
-  constexpr int width = lanes * vectors;
-  if (out.add || out.stride != columns) {
-    for (int r = 0; r < rows; ++r) {
-      T* c = out.c + r * out.stride;
-      for (int64_t i = 0; i < columns; ++i) {
-        T value = out.add ? c[i] + lines[r * width + i] : lines[r * width + i];
-        if (out.bias) value += out.bias[i];
-        c[i] = out.relu && value <= 0 ? T(0) : value;
-      }
-    }
-    return;
+// Writes so many sums to a row of C, fewer than 2 count, in pieces of sizes that the compiler knows.
+template <int count, class T>
+[[gnu::always_inline]] inline void write_pieces(const T* sums, int64_t columns, T* c, const T* bias,
+                                                const GemmOut<T>& out) {
+  using Piece = typename VectorOf<T, count>::type;
+  if (columns & count) {
+    Piece value = load<Piece>(sums);
+    if (out.add) value = load<Piece>(c) + value;
+    if (bias) value += load<Piece>(bias), bias += count;
+    if (out.relu) value = value <= T(0) ? Piece{} : value;
+    store(value, c);
+    sums += count;
+    c += count;
   }
-  T bias[width] = {};  // these columns are all there are: rows are moved together, and copied as one
-  for (int64_t i = 0; i < columns && out.bias; ++i) bias[i] = out.bias[i];
+  if constexpr (count > 1) write_pieces<count / 2>(sums, columns, c, bias, out);
+}
+
+// Writes rows of which only so many columns are C's, and touches nothing beyond them. lines: the sums, [rows, width].
+template <class T, int width>
+[[gnu::noinline]] void write_part(int rows, int64_t columns, const T* lines, const GemmOut<T>& out) {
   for (int r = 0; r < rows; ++r)
-    for (int v = 0; v < vectors; ++v) {
-      Vector value = load<Vector>(lines + r * width + v * lanes);
-      if (out.bias) value += load<Vector>(bias + v * lanes);
-      if (out.relu) value = value <= T(0) ? Vector{} : value;
-      store(value, lines + r * columns + v * lanes);
-    }
-  __builtin_memcpy(out.c, lines, static_cast<size_t>(rows * columns) * sizeof(T));
+    write_pieces<width / 2>(lines + r * width, columns, out.c + r * out.stride, out.bias, out);
 }
 
 // Writes a tile of C, a vector or two for each of its rows, of which so many columns are C's.
@@ -85,7 +80,7 @@ template <class T, int lanes, int vectors, int rows>
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) store(sum[r][v], lines + (r * vectors + v) * lanes);
-    return write_part<T, lanes, vectors>(rows, columns, lines, out);
+    return write_part<T, lanes * vectors>(rows, columns, lines, out);
   }
   const auto each = [&](const auto& change) {  // of the sums, while they are in registers
 #pragma GCC unroll 16
