@@ -3,9 +3,10 @@
 //          dx = each dz[n, i, j, o] w[k, l, c, o] added where x was read
 //          dw = x' dz over all pixels,  db = sum of dz over all pixels
 //
-// s, p, d: stride, padding, dilation; x outside the image is 0. The sums are products of matrices, of gathered patches
-// (cpu/convolution.h) or, where that takes fewer multiplications, of transformed tiles (cpu/winograd.h): bias and
-// activation are applied while a block is in the cache, and f'(z) is told from y, so z is never stored.
+// s, p, d: stride, padding, dilation; x outside the image is 0. The sums are products of matrices: of transformed tiles
+// where that takes fewer multiplications (cpu/winograd.h), of the images where they are (cpu/direct_convolution.h), or
+// of gathered patches (cpu/convolution.h). Bias and activation are applied while a block is in the cache, and f'(z) is
+// told from y, so z is never stored.
 #include <algorithm>
 #include <limits>
 

@@ -54,7 +54,8 @@ Extent2d reach_of(const Convolution& c) {
 }  // namespace
 
 // Bands of rows are for the cache, and a weight is read once for each row of the result: both have to be small enough.
-// Padding beyond the reach of the kernel would make results, or bands of dz, that read nothing.
+// A block is of one image, and reads and writes a gradient of the weight: an image needs pixels to pay for that, and
+// its rows enough to fill a tile. Padding beyond the reach of the kernel would make bands that nothing reads.
 template <class T>
 bool DirectConvolution<T>::serves(const Convolution& c) {
   constexpr int64_t most_band = 1 << 18, most_weight = 1 << 17;
@@ -63,16 +64,18 @@ bool DirectConvolution<T>::serves(const Convolution& c) {
     return rows <= most_band && columns <= most_band && channels <= most_band && rows * columns <= most_band &&
            rows * columns * channels <= most_band;
   };
-  return kernels<T>().direct && !c.pointwise() && c.height > 0 && c.width > 0 && c.padding.height <= reach.height &&
-         c.padding.width <= reach.width && fits(reach.height + 1, c.width + 2 * c.padding.width, c.in) &&
+  return kernels<T>().direct && !c.pointwise() && c.out_width >= 4 && c.height > 0 && c.width > 0 &&
+         c.padding.height <= reach.height && c.padding.width <= reach.width &&
+         fits(reach.height + 1, c.width + 2 * c.padding.width, c.in) &&
          fits(reach.height + 1, c.out_width + 2 * reach.width, c.out) && fits(1, c.stride.height, c.width) &&
-         c.depth() <= most_weight && c.depth() * c.out <= most_weight;
+         c.depth() <= most_weight && c.depth() * c.out <= most_weight &&
+         c.image_pixels() >= 16 + c.depth() * c.out / 200;
 }
 
 // Few channels leave vectors empty, and a small result has mostly padding in its bands: patches have neither.
 template <class T>
 bool DirectConvolution<T>::serves_images(const Convolution& c) {
-  if (!serves(c) || !(c.stride == 1)) return false;
+  if (!serves(c) || !(c.stride == 1) || c.width < 4) return false;
   constexpr double least = 0.4;  // of the multiplications have to be needed
   const int64_t lanes = kernels<T>().products->width / 2, filled = (c.in + lanes - 1) / lanes * lanes;
   return static_cast<double>(c.in * c.image_pixels()) >= least * static_cast<double>(filled * c.height * c.width);
