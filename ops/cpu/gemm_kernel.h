@@ -122,6 +122,7 @@ void multiply_panel(int64_t rows, int64_t columns, int64_t depth, const T* a, in
       multiply_tile<T, lanes, vectors, height>(columns, depth, a, a_row, a_depth, panel, out);
   };
   tiles_of.template operator()<tile_rows>();
+  if constexpr (tile_rows > 8) tiles_of.template operator()<8>();
   tiles_of.template operator()<4>();
   tiles_of.template operator()<1>();
 }

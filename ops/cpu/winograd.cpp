@@ -92,7 +92,7 @@ Winograd::Winograd(const Convolution& c)
 // Each part has planes of dU of its own, which no cache holds, and which it transforms: that has to be worth it.
 int64_t Winograd::backward_parts() const {
   constexpr int64_t most_parts = 8, most_elements = 1 << 24;  // of all the planes
-  const int64_t worth = std::max<int64_t>(1, tiles() / (2 * backward_chunk));
+  const int64_t worth = std::max<int64_t>(1, tiles() / (2 * chunk_tiles));
   return std::clamp<int64_t>(most_elements / weight_planes(), 1, std::min({most_parts, c_.batch, worth}));
 }
 
@@ -134,7 +134,7 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
     float* v = scratch + weight_planes() + part * chunk_planes();
     float* m = v + planes * image_plane();
     for (int64_t chunk = part * chunks / parts; chunk < (part + 1) * chunks / parts; ++chunk) {
-      const int64_t first = chunk * forward_chunk, count = std::min(forward_chunk, tiles() - first);
+      const int64_t first = chunk * chunk_tiles, count = std::min(chunk_tiles, tiles() - first);
       for (int64_t t = 0; t < count; ++t) {
         prefetch(x, image, first + t);
         transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
@@ -184,13 +184,13 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
     transform_weight(transposed, c_.in, c_.depth(), c_.out, c_.in, u, transposed_plane());
   }
   parallel_chunks(parts, [&](int64_t part) {
-    alignas(64) float panel[backward_chunk * widest_panel];
+    alignas(64) float panel[chunk_tiles * widest_panel];
     float* v = chunks + part * chunk_planes();
     float* w = v + planes * image_plane();
     std::fill_n(sums + part * out_, out_, 0.0);
     const int64_t begin = part * c_.batch / parts * image_tiles(), end = (part + 1) * c_.batch / parts * image_tiles();
-    for (int64_t first = begin; first < end; first += backward_chunk) {
-      const int64_t count = std::min(backward_chunk, end - first);
+    for (int64_t first = begin; first < end; first += chunk_tiles) {
+      const int64_t count = std::min(chunk_tiles, end - first);
       for (int64_t t = 0; t < count; ++t) {
         prefetch(result.dy, result_image, first + t);
         if (result.activation != Activation::none) prefetch(result.y, result_image, first + t);

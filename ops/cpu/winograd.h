@@ -58,17 +58,17 @@ class Winograd {
 
  private:
   static constexpr int64_t planes = 36;
-  static constexpr int64_t forward_chunk = 12, backward_chunk = 24;  // tiles transformed at a time
+  static constexpr int64_t chunk_tiles = 24;  // transformed at a time
   static constexpr int64_t apart = 16;  // elements after each plane, lest all of them fall on the same cache lines
 
   int64_t image_tiles() const { return tile_rows_ * tile_columns_; }
   int64_t tiles() const { return c_.batch * image_tiles(); }
-  int64_t forward_chunks() const { return (tiles() + forward_chunk - 1) / forward_chunk; }
+  int64_t forward_chunks() const { return (tiles() + chunk_tiles - 1) / chunk_tiles; }
   int64_t forward_parts() const { return c_.parts(forward_chunks()); }
   int64_t backward_parts() const;  // whole images each: tiles of an image overlap
 
-  int64_t image_plane() const { return backward_chunk * in_ + apart; }  // of V
-  int64_t result_plane() const { return backward_chunk * out_ + apart; }
+  int64_t image_plane() const { return chunk_tiles * in_ + apart; }  // of V
+  int64_t result_plane() const { return chunk_tiles * out_ + apart; }
   int64_t weight_plane() const { return c_.in * out_ + apart; }  // of U, and of dU
   int64_t transposed_plane() const { return c_.out * in_ + apart; }
   int64_t chunk_planes() const { return planes * (image_plane() + result_plane()); }
