@@ -3,9 +3,9 @@
 // Channels are innermost, and so what an output pixel reads for one row of the kernel, [kernel w, in], is one run of
 // the image, and its right neighbour's begins a stride of pixels later. The product's kernel takes such runs for rows
 // of its left side, one after the other for all rows of the kernel. The three products:
-//   forward:             pixels of a row of the result, times panels of the weight
-//   the weight's gradient: runs of the image, transposed, times dz, summed over pixels
-//   the images' gradient:  for a stride of 1, the forward of dz and the flipped weight
+//   the result:             what pixels of a row read, times panels of the weight
+//   the weight's gradient:  the same transposed, times dz, summed over pixels
+//   the images' gradient:   for a stride of 1, the first of dz and the flipped weight
 // Padding is in a copy of the few rows that are being read. dz = dy f'(z) is formed for a few rows at a time, and
 // serves all gradients while it is in the cache.
 //
@@ -38,7 +38,7 @@ class DirectConvolution {
   int64_t forward_scratch() const;
 
   // Each gradient = beta times itself + what dy brings; null where it is not wanted. y may be null if there is no
-  // activation. scratch: backward_scratch() elements, aligned to 8 bytes; more if the images' is wanted.
+  // activation. scratch: backward_scratch() elements, aligned to 8 bytes; of more if the images' is wanted.
   struct Result {
     const T *y, *dy;
     Activation activation;
