@@ -49,7 +49,7 @@ void softmax(const Call& call) {
     if (std::is_same_v<T, float> && rows.inner == 1)
       if (const LossKernel* kernel = loss_kernel(DType::f32); kernel && log_sum == log_sum) {
         const double factor = std::exp(-static_cast<double>(log_sum));
-        return kernel->grad(x, rows.classes, static_cast<float>(max), static_cast<float>(factor), nullptr, false, y);
+        return kernel->grad(x, rows.classes, static_cast<float>(max), static_cast<float>(factor), {}, false, y);
       }
     for (int64_t c = 0; c < rows.classes; ++c) y[c * rows.inner] = std::exp(x[c * rows.inner] - max - log_sum);
   });

@@ -10,6 +10,7 @@ namespace xent::cpu::avx2 {
 namespace {
 
 struct Vectors : LossVectors<32> {
+  static Floats larger(Floats a, Floats b) { return (Floats)_mm256_max_ps((__m256)a, (__m256)b); }
   static Words pick(Words table, Words at) { return (Words)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)at); }
   static void stream(void* to, Words words) { _mm256_stream_si256(static_cast<__m256i*>(to), (__m256i)words); }
   static Floats widened(const uint16_t* x) {

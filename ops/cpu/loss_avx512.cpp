@@ -10,6 +10,7 @@ namespace xent::cpu::avx512 {
 namespace {
 
 struct Vectors : LossVectors<64> {
+  static Floats larger(Floats a, Floats b) { return (Floats)_mm512_maskz_max_ps(0xFFFF, (__m512)a, (__m512)b); }
   static Words pick(Words table, Words at) {
     return (Words)_mm512_maskz_permutexvar_epi32(0xFFFF, (__m512i)at, (__m512i)table);
   }

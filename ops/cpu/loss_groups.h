@@ -126,7 +126,7 @@ void loss_group(const void* row, int64_t rows, int64_t classes, bool has_pairs, 
     for (int64_t r = 0; r < lanes; ++r) column[half + r] = Pairs::load(line.elements + r * classes + half);
     transpose<Pairs>(column + half);
   }
-  const Words label = *reinterpret_cast<const typename Pairs::WordsAt*>(group.label);
+  const Words label = Pairs::template read<Words>(group.label);
   Floats max = column[0], at_label = {};
   if (has_pairs) max = Pairs::load(group.max);
   else

@@ -28,16 +28,23 @@ struct LossGroup {
   alignas(64) float surprise[most_rows];  // log_sum - (x - max) of the label
 };
 
-struct LossKernel {
-  static constexpr int64_t most_kept = 1 << 15;  // exponentials: 128 KiB, which stay in the second-level cache
+// Where the exponentials of a row stay from its sum to its gradient, in a form of their own: those of the first `room`
+// elements, a multiple of 256, with Kept::spare more places behind them; of a row shorter than a pair none. For f32 it
+// may be the row itself, or where its gradient goes, without any place behind the row.
+struct Kept {
+  static constexpr int64_t spare = 32;
 
-  // Also keeps exp(x - m) for grad, of the first most_kept elements and in a form of its own, unless kept is null. That
-  // has room for as many elements as the row has, rounded up to a multiple of 32, or for most_kept.
-  RowSum (*sum)(const void* x, int64_t classes, float* kept);
+  float* at = nullptr;
+  int64_t room = 0;
+};
+
+struct LossKernel {
+  // Also keeps exp(x - m) for grad where there is room.
+  RowSum (*sum)(const void* x, int64_t classes, Kept kept);
 
   // dx = factor exp(x - max) in the type of the logits, rounded once. No x is larger than max. dx may be x.
   // stream: past the caches where that can be done, for gradients that these do not hold anyway.
-  void (*grad)(const void* x, int64_t classes, float max, float factor, const float* kept, bool stream, void* dx);
+  void (*grad)(const void* x, int64_t classes, float max, float factor, Kept kept, bool stream, void* dx);
 
   // The same for up to group_rows adjacent rows of up to LossGroup::most_classes classes. Finds max, log_sum and
   // surprise, or takes the first two as given, and then writes the gradient unless dx is null.

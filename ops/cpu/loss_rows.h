@@ -26,6 +26,7 @@ struct Row {
   bool ignored = false;   // by its label
   bool skipped = false;   // ignored, or weighing nothing: not read, gradient +0
   bool poisoned = false;  // a label out of range that is to give NaN
+  double logit = 0;       // of the label, which must be known once exponentials have taken the logits' place
 };
 
 // What both the denominator and the loss need to know of the targets.
@@ -164,18 +165,33 @@ class LossRows : public TargetRows {
         softmax_(attrs.options.input == SoftmaxCrossEntropyOptions::Input::logits),
         kernel_(rows().inner == 1 && at_most_max(call) ? loss_kernel(dtype_of<T>) : nullptr) {}
 
-  // kept: see LossKernel.
-  Statistics statistics(int64_t r, float* kept = nullptr) const {
+  // With the label's logit.
+  Row row(int64_t r) const {
+    Row row = TargetRows::row(r);
+    if (row.label >= 0) row.logit = static_cast<double>(static_cast<W>(logits_[at_label(row, r)]));
+    return row;
+  }
+
+  Statistics statistics(int64_t r, Kept kept = {}) const {
     if (!softmax_) return {0, 0};
     if (groups()) return statistics_alone(logits_ + rows().start(r));
     return row_statistics(logits_ + rows().start(r), rows().classes, rows().inner, kept);
   }
 
-  // Has grad_logits in the logits' type a use for kept exponentials?
-  bool keeps() const { return kernel_ && softmax_ && !addend_ && !dense() && !smoothed(); }
-
   // Are rows done in groups, but for gradients in another type than the logits'?
-  bool groups() const { return keeps() && rows().classes <= LossGroup::most_classes; }
+  bool groups() const { return has_fast_grad() && rows().classes <= LossGroup::most_classes; }
+
+  // Where the exponentials of a row may stay for grad_logits in the logits' type: where the gradient goes, or in
+  // `spare`, with room for spare_room elements, if that has 16 bits or is past the caches.
+  Kept place_to_keep(const Row& row, int64_t r, double upstream, T* dx, Kept spare) const {
+    if (!has_fast_grad() || groups() || row.skipped || row.poisoned) return {};
+    if (!std::is_same_v<T, float> || streams(logits_, dx)) return spare;
+    // The logits may be gone then: so nothing may ask for them, whatever their sum is.
+    constexpr int64_t most = 1 << 17;  // 512 KiB, which stay in the second-level cache
+    const double share = label_share(row, upstream);
+    if (!LossKernel::takes(share / static_cast<double>(2 * rows().classes))) return {};
+    return {reinterpret_cast<float*>(dx + rows().start(r)), most};
+  }
   const LossKernel& kernel() const { return *kernel_; }
 
   // Fills in what is known of the group of rows from `begin`, with upstream(row, r) for each. False if one of them is
@@ -184,7 +200,7 @@ class LossRows : public TargetRows {
   bool describe(int64_t begin, int64_t count, const Upstream& upstream, LossGroup& group, Row* members) const {
     bool fits = true;
     for (int64_t i = 0; i < LossGroup::most_rows; ++i) {
-      const Row row = i < count ? this->row(begin + i) : Row{.skipped = true};
+      const Row row = i < count ? TargetRows::row(begin + i) : Row{.skipped = true};
       const double share = row.skipped || row.poisoned ? 0 : label_share(row, upstream(row, begin + i));
       fits = fits && !row.poisoned && LossKernel::takes(share);
       group.label[i] = row.skipped      ? LossGroup::skipped
@@ -201,21 +217,20 @@ class LossRows : public TargetRows {
   // sum_c w_c q_c (log s - (x_c - m)): the row's loss without element weight and scale.
   double raw(const Row& row, int64_t r, const Statistics& s) const {
     const int64_t start = rows().start(r), inner = rows().inner;
-    const auto surprise = [&](int64_t c) {
-      return static_cast<double>(s.log_sum - (static_cast<W>(logits_[start + c * inner]) - s.max));
-    };
-    if (!dense() && !smoothed()) return row.label < 0 ? 0 : class_weight(row.label) * surprise(row.label);
+    const auto surprise_of = [&](W x) { return static_cast<double>(s.log_sum - (x - s.max)); };
+    if (!dense() && !smoothed())
+      return row.label < 0 ? 0 : class_weight(row.label) * surprise_of(static_cast<W>(row.logit));
     double sum = 0;
     for (int64_t c = 0; c < rows().classes; ++c)
       if (const double q = probability(row, start, c); q != 0 || options_.parity.multiply_zeros)
-        sum += class_weight(c) * q * surprise(c);
+        sum += class_weight(c) * q * surprise_of(static_cast<W>(logits_[start + c * inner]));
     return sum;
   }
 
-  // Writes the gradient of a row's logits; upstream: that of raw(). grad_log_probs may be empty, and kept null.
+  // Writes the gradient of a row's logits; upstream: that of raw(). grad_log_probs may be empty.
   template <class G>
   void grad_logits(const Row& row, int64_t r, const Statistics& s, double upstream, const Numbers& grad_log_probs,
-                   const float* kept, G* dx) const {
+                   Kept kept, G* dx) const {
     const int64_t start = rows().start(r), inner = rows().inner, classes = rows().classes;
     dx += start;
     const bool plain = !addend_ && !grad_log_probs;
@@ -225,7 +240,7 @@ class LossRows : public TargetRows {
     } else if (plain && softmax_ && !dense() && !smoothed()) {
       const double share = label_share(row, upstream);
       const auto scale = static_cast<W>(share);
-      const W label_log_prob = row.label >= 0 ? log_prob(start + row.label * inner, s) : 0;  // dx may be the logits
+      const W label_log_prob = (static_cast<W>(row.logit) - s.max) - s.log_sum;
       const T* x = logits_ + start;
       const double factor = share * std::exp(-static_cast<double>(s.log_sum));
       if (std::is_same_v<G, T> && groups() && LossKernel::takes(share)) return grad_alone(row, x, s, share, dx);
@@ -256,6 +271,9 @@ class LossRows : public TargetRows {
   }
 
  private:
+  bool has_fast_grad() const { return kernel_ && softmax_ && !addend_ && !dense() && !smoothed(); }
+  int64_t at_label(const Row& row, int64_t r) const { return rows().start(r) + row.label * rows().inner; }
+
   // One row as a group, so that it has the bits that it has in a larger one.
   Statistics statistics_alone(const T* x) const {
     LossGroup group{};

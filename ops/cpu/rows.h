@@ -43,10 +43,10 @@ struct RowStatistics {
 template <class T>
 using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-// Sums in f64, in order. An element of +inf, a NaN, or a row of nothing but -inf gives NaN, as IEEE has it. kept: see
-// LossKernel.
+// Sums in f64, in order. An element of +inf, a NaN, or a row of nothing but -inf gives NaN, as IEEE has it. kept: where
+// the exponentials may stay.
 template <class T>
-RowStatistics<Wide<T>> row_statistics(const T* x, int64_t classes, int64_t stride, float* kept = nullptr) {
+RowStatistics<Wide<T>> row_statistics(const T* x, int64_t classes, int64_t stride, Kept kept = {}) {
   using W = Wide<T>;
   if constexpr (std::is_same_v<W, float>)
     if (const LossKernel* kernel = stride == 1 ? loss_kernel(dtype_of<T>) : nullptr) {

@@ -18,10 +18,11 @@ namespace {
 
 using Kind = Reduction::Kind;
 
-// Where a thread keeps the exponentials of the row it is at: see LossKernel.
-float* kept_exponentials() {
-  alignas(64) thread_local std::array<float, LossKernel::most_kept> kept;
-  return kept.data();
+// Where a thread keeps the exponentials of the row it is at, if not where the gradient goes.
+Kept spare_place() {
+  constexpr int64_t room = 1 << 15;  // 128 KiB, which stay in the second-level cache
+  alignas(64) thread_local std::array<float, room + Kept::spare> place;
+  return {place.data(), room};
 }
 
 void store(const Slice& out, int64_t i, double value) {
@@ -51,10 +52,12 @@ void forward(const char* op, const Call& call) {
   const Slice& log_probs = call.out[loss_out::log_probs];
   const Slice& grad = attrs.with_grad ? call.out[loss_out::grad] : Slice{};
   auto* statistics = call.out[loss_out::statistics].template as<typename LossRows<T>::W>();
-  const bool keeps = attrs.with_grad && grad.dtype == dtype_of<T> && loss.keeps();
+  const bool may_keep =
+      attrs.with_grad && grad.dtype == dtype_of<T> && !options.output.log_probs && !division.zero_grad;
   const auto one_row = [&](int64_t r) {
     const Row row = loss.row(r);
-    float* kept = keeps ? kept_exponentials() : nullptr;
+    const double weight = options.scale * row.element, upstream = weight / division.by;
+    const Kept kept = may_keep ? loss.place_to_keep(row, r, upstream, grad.as<T>(), spare_place()) : Kept{};
     const bool read = (!row.skipped && !row.poisoned) || options.output.log_probs;
     const auto s = read ? loss.statistics(r, kept) : typename LossRows<T>::Statistics{0, 0};
     statistics[2 * r] = s.max;
@@ -64,7 +67,6 @@ void forward(const char* op, const Call& call) {
         for (int64_t c = 0, at = rows.start(r); c < rows.classes; ++c, at += rows.inner)
           log_probs.as<O>()[at] = convert<O>(loss.log_prob(at, s));
       });
-    const double weight = options.scale * row.element;
     const double value = row.poisoned  ? std::numeric_limits<double>::quiet_NaN()
                          : row.skipped ? 0
                                        : weight * loss.raw(row, r, s);
@@ -72,9 +74,8 @@ void forward(const char* op, const Call& call) {
     if (attrs.with_grad) {
       Row masked = row;
       masked.skipped = row.skipped || division.zero_grad;
-      dispatch_floating(grad.dtype, [&]<class G>() {
-        loss.grad_logits(masked, r, s, weight / division.by, Numbers{}, kept, grad.as<G>());
-      });
+      dispatch_floating(grad.dtype,
+                        [&]<class G>() { loss.grad_logits(masked, r, s, upstream, Numbers{}, kept, grad.as<G>()); });
     }
     return divides_rows && !row.skipped ? value / division.by : value;
   };
@@ -171,7 +172,7 @@ void backward(const Call& call, const LossGrad& grad) {
     masked.skipped = row.skipped || !grad_loss || division.zero_grad;
     if (grad.logits)
       dispatch_floating(grad.logits.dtype, [&]<class G>() {
-        loss.grad_logits(masked, r, s, upstream * row.element, grad_log_probs, nullptr, grad.logits.as<G>());
+        loss.grad_logits(masked, r, s, upstream * row.element, grad_log_probs, {}, grad.logits.as<G>());
       });
     const bool asked = grad.target || grad.element_weights;
     if (asked && statistics && row.skipped && contributes) s = loss.statistics(r);  // forward passed it by
