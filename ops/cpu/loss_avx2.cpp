@@ -3,7 +3,8 @@
 
 #include <immintrin.h>
 
-#include <xent/ops/cpu/loss_groups.h>
+#include <xent/ops/cpu/loss_loops.h>
+#include <xent/ops/cpu/loss_runs.h>
 
 namespace xent::cpu::avx2 {
 
@@ -23,7 +24,8 @@ struct Vectors : LossVectors<32> {
 };
 
 template <class Pairs>
-constexpr LossKernel kernel = {row_sum<Pairs>, row_grad<Pairs>, loss_group<Pairs>, Pairs::lanes};
+constexpr LossKernel kernel = {row_sum<Pairs>, row_grad<Pairs>, loss_group<Pairs>,
+                               Pairs::lanes,   loss_run<Pairs>, count_labels};
 
 }  // namespace
 

@@ -12,8 +12,9 @@ namespace xent::cpu {
 
 // Throws LabelError for a label that is no class.
 inline void check_targets(const char* op, const TargetRows& target, const SoftmaxCrossEntropyOptions& options) {
-  if (!target.dense() && options.parity.out_of_range == SoftmaxCrossEntropyOptions::Parity::OutOfRange::error)
-    check_labels(op, target.target(), target.rows().classes, target.ignore());
+  if (target.dense() || options.parity.out_of_range != SoftmaxCrossEntropyOptions::Parity::OutOfRange::error) return;
+  const LossKernel* kernel = loss_kernel(DType::f32);
+  if (!kernel || target.counted(*kernel).bad) check_labels(op, target.target(), target.rows().classes, target.ignore());
 }
 
 inline void check_denominator(const char* op, const Reduction& reduction, double denominator) {

@@ -38,6 +38,20 @@ struct Kept {
   int64_t room = 0;
 };
 
+// Rows of few classes that all weigh the same.
+struct LossRun {
+  const void* labels;  // of the first row: classes or `ignored`, by their lower words
+  int label_bytes;     // 1, 4 or 8
+  uint32_t ignored;    // a label; LossGroup::skipped if none is
+  float scale;         // of the gradient
+  float* statistics;   // pairs of max and log_sum go here, of 0 for ignored rows
+};
+
+struct LabelCount {
+  bool bad;      // is one neither a class nor ignored?
+  int64_t kept;  // those that are not ignored
+};
+
 struct LossKernel {
   // Also keeps exp(x - m) for grad where there is room.
   RowSum (*sum)(const void* x, int64_t classes, Kept kept);
@@ -50,6 +64,12 @@ struct LossKernel {
   // surprise, or takes the first two as given, and then writes the gradient unless dx is null.
   void (*group)(const void* x, int64_t rows, int64_t classes, bool has_pairs, LossGroup& group, void* dx);
   int64_t group_rows;
+
+  // The same for any number of adjacent rows. Returns the sum of their surprises.
+  double (*run)(const void* x, int64_t rows, int64_t classes, const LossRun& run, void* dx);
+
+  // Looks at labels of so many bytes. ignore may be null.
+  LabelCount (*count_labels)(const void* labels, int bytes, int64_t count, int64_t classes, const int64_t* ignore);
 
   // Does grad round only once with this factor? Not with a tiny one.
   static bool takes(double factor) { return factor > 0x1p-90 || factor < -0x1p-90 || factor == 0; }

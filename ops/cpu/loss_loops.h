@@ -24,23 +24,6 @@ struct ShortRow {
   }
 };
 
-// Adds up, or takes the largest of, so many numbers, in halves.
-template <int count, class T, class Combine>
-inline T fold(T* values, const Combine& combine) {
-#pragma GCC unroll 4
-  for (int half = count / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < half; ++i) values[i] = combine(values[i], values[i + half]);
-  return values[0];
-}
-
-// Where the exponentials of the last pair are kept, if it overlaps the one before.
-template <class Pairs>
-int64_t last_kept(int64_t classes) {
-  constexpr int64_t pair = 2 * Pairs::lanes;
-  return Pairs::in_order ? classes - pair : classes / pair * pair;
-}
-
 constexpr int64_t loss_block = 256;  // classes whose exponentials are summed in f32, at most 16 by one lane
 
 // The largest element of every lane so far, and the first block that has it.
@@ -86,36 +69,24 @@ struct LaneMaxima {
   }
 };
 
-// The sum of exponentials: of each lane in f64, where blocks are added up in f32. Those that are 1 are counted apart
-// where the largest element is: what is short of 1 in the others keeps its digits.
+// The sum of exponentials, of which those that are 1 are counted apart where the largest element is: what is short of 1
+// in the others keeps its digits.
 template <class Pairs>
-struct LaneSums {
+struct ExpSum {
   using Floats = typename Pairs::Floats;
-  using Doubles = typename Pairs::Doubles;
-  using HalfFloats = typename Pairs::HalfFloats;
-  Doubles low = {}, high = {};
+  WideSum<Pairs> sum;
   Floats ones = {};
 
-  void add(Floats sum) {
-    float lane[Pairs::lanes];
-    Pairs::store(lane, sum);
-    low += __builtin_convertvector(Pairs::template read<HalfFloats>(lane), Doubles);
-    high += __builtin_convertvector(Pairs::template read<HalfFloats>(lane + Pairs::lanes / 2), Doubles);
-  }
-  void add(Floats sum, Floats with_ones) {
-    add(sum);
-    ones += (with_ones - sum) * (1 / exp_scale);
+  void add(Floats others, Floats with_ones) {
+    sum.add(others);
+    ones += (with_ones - others) * (1 / exp_scale);
   }
   double total() const {
     constexpr float shifter = 0x1.8p23f;  // makes a number whole
     float lane[Pairs::lanes];
     Pairs::store(lane, ones);
     const float count = (fold<Pairs::lanes>(lane, [](float p, float q) { return p + q; }) + shifter) - shifter;
-    const Doubles sum = low + high;
-    double sums[Pairs::lanes / 2];
-    Pairs::write(sums, sum);
-    const double rest = fold<Pairs::lanes / 2>(sums, [](double p, double q) { return p + q; });
-    return static_cast<double>(count) + rest / static_cast<double>(exp_scale);
+    return static_cast<double>(count) + sum.total() / static_cast<double>(exp_scale);
   }
 };
 
@@ -123,7 +94,7 @@ struct LaneSums {
 // meanwhile.
 template <class Pairs, bool has_largest>
 [[gnu::always_inline]] inline void add_block(const typename Pairs::Element* x, int64_t count, float max, float* kept,
-                                             int64_t to_next, LaneSums<Pairs>& sums) {
+                                             int64_t to_next, ExpSum<Pairs>& sums) {
   using Floats = typename Pairs::Floats;
   constexpr int64_t lanes = Pairs::lanes, pair = 2 * lanes;
   Floats sum_a = {}, sum_b = {}, with_ones = {}, a, b;
@@ -149,7 +120,7 @@ template <class Pairs, bool has_largest>
     }
   }
   if constexpr (has_largest) sums.add(sum_a + sum_b, with_ones);
-  else sums.add(sum_a + sum_b);
+  else sums.sum.add(sum_a + sum_b);
 }
 
 // A row of at least a pair. Elements past the last whole pair are read with those before them, and before anything is
@@ -168,7 +139,7 @@ RowSum long_row_sum(const typename Pairs::Element* x, int64_t classes, Kept kept
   const float max = maxima.max();
   const int64_t largest = loss_block * static_cast<int64_t>(maxima.block_of(max));
 
-  LaneSums<Pairs> sums;
+  ExpSum<Pairs> sums;
   Floats last_a = {}, last_b = {};
   if (whole < classes) {
     Pairs::load_pair(x + classes - pair, last_a, last_b);

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 
 #include <xent/core/convert.h>
 #include <xent/core/dispatch.h>
@@ -68,12 +69,18 @@ class TargetRows {
   // The number of rows that are not ignored.
   int64_t kept_rows() const {
     if (!ignore_) return rows_.count();
+    if (const LossKernel* kernel = loss_kernel(DType::f32)) return counted(*kernel).kept;
     return dispatch_index(target_.dtype, [&]<class L>() {
       const L* labels = target_.as<L>();
       int64_t kept = 0;
       for (int64_t r = 0; r < rows_.count(); ++r) kept += static_cast<int64_t>(labels[r]) != *ignore_;
       return kept;
     });
+  }
+
+  LabelCount counted(const LossKernel& kernel) const {
+    return kernel.count_labels(target_.data, static_cast<int>(size_of(target_.dtype)), rows_.count(), rows_.classes,
+                               ignore_ ? &*ignore_ : nullptr);
   }
 
   Row row(int64_t r) const {
@@ -193,6 +200,20 @@ class LossRows : public TargetRows {
     return {reinterpret_cast<float*>(dx + rows().start(r)), most};
   }
   const LossKernel& kernel() const { return *kernel_; }
+
+  // What LossKernel::run takes, but for statistics, if all rows weigh the same and have this upstream.
+  std::optional<LossRun> run_of(double upstream) const {
+    constexpr int64_t most = std::numeric_limits<int32_t>::max();
+    const bool fits = !ignore() || (*ignore() >= -most && *ignore() <= most);
+    if (!groups() || !unweighted() || !fits || !LossKernel::takes(upstream) ||
+        options_.parity.out_of_range != SoftmaxCrossEntropyOptions::Parity::OutOfRange::error)
+      return {};
+    return LossRun{.labels = target().data,
+                   .label_bytes = static_cast<int>(size_of(target().dtype)),
+                   .ignored = ignore() ? static_cast<uint32_t>(*ignore()) : LossGroup::skipped,
+                   .scale = static_cast<float>(upstream),
+                   .statistics = nullptr};
+  }
 
   // Fills in what is known of the group of rows from `begin`, with upstream(row, r) for each. False if one of them is
   // no row for a group.

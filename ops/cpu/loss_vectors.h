@@ -124,6 +124,44 @@ struct PairsOfBF16 : Vectors {
   }
 };
 
+// Adds up, or takes the largest of, so many numbers, in halves.
+template <int count, class T, class Combine>
+inline T fold(T* values, const Combine& combine) {
+#pragma GCC unroll 4
+  for (int half = count / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) values[i] = combine(values[i], values[i + half]);
+  return values[0];
+}
+
+// Where the exponentials of the last pair are kept, if it overlaps the one before.
+template <class Pairs>
+int64_t last_kept(int64_t classes) {
+  constexpr int64_t pair = 2 * Pairs::lanes;
+  return Pairs::in_order ? classes - pair : classes / pair * pair;
+}
+
+// A sum in f64 of every lane of vectors.
+template <class Vectors>
+struct WideSum {
+  using Doubles = typename Vectors::Doubles;
+  using HalfFloats = typename Vectors::HalfFloats;
+  static constexpr int lanes = Vectors::lanes;
+  Doubles low = {}, high = {};
+
+  void add(typename Vectors::Floats value) {
+    float lane[lanes];
+    Vectors::store(lane, value);
+    low += __builtin_convertvector(Vectors::template read<HalfFloats>(lane), Doubles);
+    high += __builtin_convertvector(Vectors::template read<HalfFloats>(lane + lanes / 2), Doubles);
+  }
+  double total() const {
+    double lane[lanes / 2];
+    Vectors::write(lane, low + high);
+    return fold<lanes / 2>(lane, [](double p, double q) { return p + q; });
+  }
+};
+
 // 2^(j/16) as a float's bits.
 constexpr uint32_t powers_of_two[16] = {0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532,
                                         0x3fa5fed7, 0x3fad583f, 0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c,

@@ -83,7 +83,18 @@ void forward(const char* op, const Call& call) {
   // Few classes: many rows at once.
   const bool in_groups = loss.groups() && !options.output.log_probs && kind != Kind::sample_mean &&
                          !division.zero_grad && (!attrs.with_grad || grad.dtype == dtype_of<T>);
+  const std::optional<LossRun> all_alike =
+      in_groups && kind != Kind::none && !divides_rows ? loss.run_of(options.scale / division.by) : std::nullopt;
   const auto chunk = [&](int64_t begin, int64_t end) {
+    if constexpr (!std::is_same_v<T, double>)
+      if (all_alike) {
+        LossRun run = *all_alike;
+        run.labels = static_cast<const std::byte*>(run.labels) + begin * run.label_bytes;
+        run.statistics = statistics + 2 * begin;
+        const int64_t at = begin * rows.classes;
+        return options.scale * loss.kernel().run(call.in[loss_in::logits].template as<T>() + at, end - begin,
+                                                 rows.classes, run, attrs.with_grad ? grad.as<T>() + at : nullptr);
+      }
     double sum = 0;
     each_group(loss.kernel(), begin, end, [&](int64_t first, int64_t count) {
       LossGroup group;
