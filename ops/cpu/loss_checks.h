@@ -6,7 +6,7 @@
 #include <xent/core/require.h>
 #include <xent/core/warning.h>
 #include <xent/ops/cpu/labels.h>
-#include <xent/ops/cpu/loss_rows.h>
+#include <xent/ops/cpu/loss_targets.h>
 
 namespace xent::cpu {
 

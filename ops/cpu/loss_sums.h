@@ -6,7 +6,8 @@
 #include <array>
 #include <cstdint>
 
-#include <xent/ops/cpu/loss_rows.h>
+#include <xent/ops/cpu/loss_kernel.h>
+#include <xent/ops/cpu/loss_targets.h>
 
 namespace xent::cpu {
 
