@@ -41,6 +41,28 @@ void each_row(const Call& call, const Slice& from, Body&& body) {
   });
 }
 
+// Calls body(at) for the elements of a row, which are `at` from its first. Adjacent ones go into vectors.
+template <class Body>
+void each_element(const Rows& rows, const Body& body) {
+  if (rows.inner == 1)
+    for (int64_t c = 0; c < rows.classes; ++c) body(c);
+  else
+    for (int64_t c = 0; c < rows.classes; ++c) body(c * rows.inner);
+}
+
+// The sum of term(at) over them, as eight sums of every eighth term: so it goes into vectors too.
+template <class Term>
+double sum_of(const Rows& rows, const Term& term) {
+  constexpr int64_t lanes = 8;
+  double part[lanes] = {};
+  int64_t c = 0;
+  if (rows.inner == 1)
+    for (; c + lanes <= rows.classes; c += lanes)
+      for (int64_t i = 0; i < lanes; ++i) part[i] += term(c + i);
+  for (; c < rows.classes; ++c) part[0] += term(c * rows.inner);
+  return ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+}
+
 void softmax(const Call& call) {
   each_row(call, call.in[0], [&]<class T>(const Rows& rows, int64_t start) {
     const T* x = call.in[0].as<T>() + start;
@@ -60,11 +82,9 @@ void softmax_grad(const Call& call) {
     const T* y = call.out[0].as<T>() + start;
     const T* dy = call.grad_out[0].as<T>() + start;
     T* dx = call.grad_in[0].as<T>() + start;
-    double dot = 0;
-    for (int64_t c = 0; c < rows.classes; ++c)
-      dot += static_cast<double>(dy[c * rows.inner]) * static_cast<double>(y[c * rows.inner]);
-    for (int64_t c = 0; c < rows.classes; ++c)
-      dx[c * rows.inner] = y[c * rows.inner] * (dy[c * rows.inner] - static_cast<T>(dot));
+    const auto dot = static_cast<T>(
+        sum_of(rows, [&](int64_t at) { return static_cast<double>(dy[at]) * static_cast<double>(y[at]); }));
+    each_element(rows, [&](int64_t at) { dx[at] = y[at] * (dy[at] - dot); });
   });
 }
 
@@ -82,10 +102,8 @@ void log_softmax_grad(const Call& call) {
     const T* y = call.out[0].as<T>() + start;
     const T* dy = call.grad_out[0].as<T>() + start;
     T* dx = call.grad_in[0].as<T>() + start;
-    double sum = 0;
-    for (int64_t c = 0; c < rows.classes; ++c) sum += static_cast<double>(dy[c * rows.inner]);
-    for (int64_t c = 0; c < rows.classes; ++c)
-      dx[c * rows.inner] = dy[c * rows.inner] - std::exp(y[c * rows.inner]) * static_cast<T>(sum);
+    const auto sum = static_cast<T>(sum_of(rows, [&](int64_t at) { return static_cast<double>(dy[at]); }));
+    each_element(rows, [&](int64_t at) { dx[at] = dy[at] - std::exp(y[at]) * sum; });
   });
 }
 

@@ -90,6 +90,15 @@ struct ExpSum {
   }
 };
 
+// Asks for so many bytes of the next row: into the first-level cache if a row leaves room for others there.
+template <int bytes>
+inline void ask_for(const void* here, int64_t to_next) {
+  const auto next = reinterpret_cast<uintptr_t>(here) + static_cast<uintptr_t>(to_next);
+  for (uintptr_t line = next; line < next + bytes; line += 64)
+    if (to_next <= 8192) __builtin_prefetch(reinterpret_cast<const void*>(line), 0, 3);
+    else __builtin_prefetch(reinterpret_cast<const void*>(line), 0, 2);
+}
+
 // Adds the exponentials of a block of whole pairs, and keeps them unless `kept` is null. Asks for the next row
 // meanwhile.
 template <class Pairs, bool has_largest>
@@ -99,10 +108,7 @@ template <class Pairs, bool has_largest>
   constexpr int64_t lanes = Pairs::lanes, pair = 2 * lanes;
   Floats sum_a = {}, sum_b = {}, with_ones = {}, a, b;
   for (int64_t i = 0; i < count; i += pair) {
-    const auto next = reinterpret_cast<uintptr_t>(x + i) + static_cast<uintptr_t>(to_next);
-    __builtin_prefetch(reinterpret_cast<const void*>(next), 0, 2);
-    if constexpr (sizeof(typename Pairs::Element) * pair > 64)
-      __builtin_prefetch(reinterpret_cast<const void*>(next + 64), 0, 2);
+    ask_for<sizeof(typename Pairs::Element) * pair>(x + i, to_next);
     Pairs::load_pair(x + i, a, b);
     a = scaled_exp<Pairs>(a - max);
     b = scaled_exp<Pairs>(b - max);
