@@ -84,7 +84,7 @@ void multiply_block(const GemmKernel<T>& kernel, const GemmShape& shape, const G
     const bool last = from + depth == shape.k;
     kernel.pack(panels[p], packed.data());
     kernel.multiply(block.rows, panels.columns(p), depth, a + block.row * a_row + from * a_depth, a_row, a_depth,
-                    packed.data(),
+                    packed.data(), kernel.packed_width(panels.columns(p)),
                     {.c = c + block.row * shape.n + column,
                      .stride = shape.n,
                      .add = beta != 0 || from > 0,

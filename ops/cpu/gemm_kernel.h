@@ -29,9 +29,11 @@ struct GemmKernel {
   // Copies to a panel [depth, width] padded with zeros, or to [depth, width / 2] if columns <= width / 2.
   void (*pack)(const PanelOfB<T>& of, T* panel);
 
-  // The product of `rows` rows of A, whose element (i, k) is a[i * a_row + k * a_depth], and a panel.
+  // The product of `rows` rows of A, whose element (i, k) is a[i * a_row + k * a_depth], and a panel whose rows, as
+  // wide as they are packed, are so far apart.
   void (*multiply)(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,
-                   const T* panel, const GemmOut<T>& out);
+                   const T* panel, int64_t panel_row, const GemmOut<T>& out);
+  int64_t packed_width(int64_t columns) const { return columns <= width / 2 ? width / 2 : width; }
 };
 
 namespace avx2 {
@@ -96,14 +98,13 @@ template <class T, int lanes, int vectors, int rows>
 
 template <class T, int lanes, int vectors, int rows>
 void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* panel,
-                   const GemmOut<T>& out) {
+                   int64_t panel_row, const GemmOut<T>& out) {
   using Vector = typename VectorOf<T, lanes>::type;
-  constexpr int width = lanes * vectors;
   Vector sum[rows][vectors] = {};
   for (int64_t k = 0; k < depth; ++k) {
     Vector right[vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) right[v] = load<Vector>(panel + k * width + v * lanes);
+    for (int v = 0; v < vectors; ++v) right[v] = load<Vector>(panel + k * panel_row + v * lanes);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       const T left = a[r * a_row + k * a_depth];
@@ -116,10 +117,10 @@ void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, in
 
 template <class T, int lanes, int vectors, int tile_rows>
 void multiply_panel(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,
-                    const T* panel, GemmOut<T> out) {
+                    const T* panel, int64_t panel_row, GemmOut<T> out) {
   const auto tiles_of = [&]<int height>() {
     for (; rows >= height; rows -= height, a += height * a_row, out.c += height * out.stride)
-      multiply_tile<T, lanes, vectors, height>(columns, depth, a, a_row, a_depth, panel, out);
+      multiply_tile<T, lanes, vectors, height>(columns, depth, a, a_row, a_depth, panel, panel_row, out);
   };
   tiles_of.template operator()<tile_rows>();
   if constexpr (tile_rows > 8) tiles_of.template operator()<8>();
@@ -129,9 +130,10 @@ void multiply_panel(int64_t rows, int64_t columns, int64_t depth, const T* a, in
 
 template <class T, int lanes, int tile_rows>
 void multiply(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* panel,
-              const GemmOut<T>& out) {
-  if (columns <= lanes) multiply_panel<T, lanes, 1, tile_rows>(rows, columns, depth, a, a_row, a_depth, panel, out);
-  else multiply_panel<T, lanes, 2, tile_rows>(rows, columns, depth, a, a_row, a_depth, panel, out);
+              int64_t panel_row, const GemmOut<T>& out) {
+  const auto multiply =
+      columns <= lanes ? multiply_panel<T, lanes, 1, tile_rows> : multiply_panel<T, lanes, 2, tile_rows>;
+  multiply(rows, columns, depth, a, a_row, a_depth, panel, panel_row, out);
 }
 
 // The kernel for vectors of so many bytes and tiles of so many rows: as many sums as leave room for B and A.

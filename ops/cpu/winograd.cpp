@@ -6,6 +6,7 @@
 
 #include <xent/core/parallel.h>
 #include <xent/ops/cpu/activation.h>
+#include <xent/ops/cpu/direct_kernel.h>
 #include <xent/ops/cpu/gemm_kernel.h>
 #include <xent/ops/cpu/instruction_set.h>
 #include <xent/ops/cpu/winograd_kernel.h>
@@ -15,20 +16,20 @@ namespace xent::cpu {
 namespace {
 
 constexpr int64_t side = 4, reach = 6;  // pixels, of a tile of the result and of what it is computed from
-constexpr int64_t widest_panel = 32;
 
 int64_t pad(int64_t channels) { return (channels + 15) / 16 * 16; }
 
 struct Kernels {
   const WinogradKernel* transforms;
   const GemmKernel<float>* products;
+  const DirectKernel<float>* direct;
 };
 Kernels kernels() {
 #if defined(XENT_WIDE_KERNELS)
-  if (instruction_set() == InstructionSet::avx512) return {&avx512::winograd, &avx512::gemm_f32};
-  if (instruction_set() == InstructionSet::avx2) return {&avx2::winograd, &avx2::gemm_f32};
+  if (instruction_set() == InstructionSet::avx512) return {&avx512::winograd, &avx512::gemm_f32, &avx512::direct_f32};
+  if (instruction_set() == InstructionSet::avx2) return {&avx2::winograd, &avx2::gemm_f32, &avx2::direct_f32};
 #endif
-  return {nullptr, nullptr};
+  return {};
 }
 
 // Calls body(first column, columns) for the panels, so wide, in which the product's kernel takes its right side.
@@ -42,7 +43,7 @@ void each_panel(int64_t width, int64_t columns, const Body& body) {
 // and so are rows.
 void transform_weight(const float* weight, int64_t tap, int64_t row, int64_t rows, int64_t columns, float* u,
                       int64_t plane) {
-  const auto [transforms, products] = kernels();
+  const auto [transforms, products, direct] = kernels();
   parallel_for(rows, 4, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       each_panel(products->width, pad(columns), [&](int64_t column, int64_t count) {
@@ -125,7 +126,7 @@ void Winograd::prefetch(const float* images, int64_t image, int64_t tile) const 
 
 void Winograd::forward(const float* x, const float* weight, const Epilogue<float>& epilogue, const Output& output,
                        float* scratch) const {
-  const auto [transforms, products] = kernels();
+  const auto [transforms, products, direct] = kernels();
   const float* u = scratch;
   transform_weight(weight, c_.in * c_.out, c_.out, c_.in, c_.out, scratch, weight_plane());
   const int64_t parts = forward_parts(), chunks = forward_chunks(), image = c_.height * c_.width * c_.in;
@@ -142,7 +143,7 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
       for (int64_t p = 0; p < planes; ++p)
         each_panel(products->width, out_, [&](int64_t column, int64_t columns) {
           products->multiply(count, columns, c_.in, v + p * image_plane(), in_, 1,
-                             u + p * weight_plane() + c_.in * column,
+                             u + p * weight_plane() + c_.in * column, columns,
                              {m + p * result_plane() + column, out_, false, nullptr, false});
         });
       for (int64_t t = 0; t < count; ++t) {
@@ -163,7 +164,7 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
 
 void Winograd::backward(const float* x, const float* weight, const Result& result, const Gradient& dx,
                         const Gradient& dweight, const Gradient& dbias, float* scratch) const {
-  const auto [transforms, products] = kernels();
+  const auto [transforms, products, direct] = kernels();
   const auto result_grad = transforms->result_grad[static_cast<int>(result.activation)];
   const auto pooled_grad = transforms->pooled_grad[result.activation == Activation::relu ? 1 : 0];
   const int64_t parts = backward_parts(), image = c_.height * c_.width * c_.in;
@@ -184,7 +185,6 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
     transform_weight(transposed, c_.in, c_.depth(), c_.out, c_.in, u, transposed_plane());
   }
   parallel_chunks(parts, [&](int64_t part) {
-    alignas(64) float panel[chunk_tiles * widest_panel];
     float* v = chunks + part * chunk_planes();
     float* w = v + planes * image_plane();
     std::fill_n(sums + part * out_, out_, 0.0);
@@ -197,9 +197,8 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
         if (result.place)
           pooled_grad(result.y, result.dy, result.place, pooled_of(first + t), w + t * out_, result_plane());
         else result_grad(result.y, result.dy, result_of(first + t), w + t * out_, result_plane());
-        const float* total = w + 7 * result_plane() + t * out_;  // of a tile: row 1 of A is all 1
-        for (int64_t o = 0; o < out_; ++o) sums[part * out_ + o] += static_cast<double>(total[o]);
       }
+      direct->sum(count, out_, w + 7 * result_plane(), sums + part * out_);  // of a tile: row 1 of A is all 1
       for (int64_t t = 0; t < count && dweight.to; ++t) {
         prefetch(x, image, first + t);
         transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
@@ -208,15 +207,14 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
         float *vp = v + p * image_plane(), *wp = w + p * result_plane();
         if (dweight.to)
           each_panel(products->width, out_, [&](int64_t column, int64_t columns) {
-            transforms->pack(wp + column, out_, count, columns, panel);
             products->multiply(
-                c_.in, columns, count, vp, 1, in_, panel,
+                c_.in, columns, count, vp, 1, in_, wp + column, out_,
                 {du + part * weight_planes() + p * weight_plane() + column, out_, first > begin, nullptr, false});
           });
         if (dx.to)  // in the place of V, which has served
           each_panel(products->width, in_, [&](int64_t column, int64_t columns) {
             products->multiply(count, columns, c_.out, wp, out_, 1, u + p * transposed_plane() + c_.out * column,
-                               {vp + column, in_, false, nullptr, false});
+                               columns, {vp + column, in_, false, nullptr, false});
           });
       }
       for (int64_t t = 0; t < count && dx.to; ++t) {

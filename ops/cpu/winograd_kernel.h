@@ -41,9 +41,6 @@ struct WinogradKernel {
 
   // dg = G' du G of a row.
   void (*weight_grad)(const float* du, int64_t plane, int64_t columns, float* dg, int64_t tap);
-
-  // Copies rows of so many elements, a multiple of 16, that are so far apart, to one after the other.
-  void (*pack)(const float* from, int64_t distance, int64_t rows, int64_t columns, float* to);
 };
 
 namespace avx2 {

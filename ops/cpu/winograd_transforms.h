@@ -273,17 +273,11 @@ struct WinogradTransforms {
           [&](int i, int j, Vector y) { store(dg + (i * 3 + j) * tap + c, columns - c, y); });
   }
 
-  static void pack(const float* from, int64_t distance, int64_t rows, int64_t columns, float* to) {
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < columns; c += lanes) store(to + r * columns + c, load(from + r * distance + c));
-  }
-
   static constexpr WinogradKernel kernel = {
       image,  image_grad,
       result, {result_grad<Identity>, result_grad<Relu>, result_grad<Tanh>, result_grad<Sigmoid>},
       pooled, {pooled_grad<Identity>, pooled_grad<Relu>},
-      weight, weight_grad,
-      pack};
+      weight, weight_grad};
 };
 
 }  // namespace
