@@ -16,15 +16,28 @@ namespace xent::cpu {
 
 namespace {
 
-constexpr int64_t block_columns = 128;
 constexpr int64_t slab = 200;  // of k: with the widest panel 25 KiB
 
-// Rows per block: 64, and more where that would be less work than starting a chunk is worth.
-int64_t block_rows(const GemmShape& shape) {
+// Rows and columns per block.
+struct BlockExtents {
+  int64_t rows, columns;
+};
+
+// 64 x 128; more rows where that would be less work than starting a chunk is worth, and fewer columns where a large
+// product would be so few blocks that threads wait for the last.
+BlockExtents block_extents(const GemmShape& shape) {
   constexpr int64_t worth = 1 << 19;  // multiplications, some 10 us
-  const int64_t columns = std::min(shape.n, block_columns);
-  const int64_t per_row = std::max<int64_t>(1, columns * std::max<int64_t>(shape.k, 1));
-  return (worth / per_row + 64) / 64 * 64;
+  constexpr int64_t enough = 4, most_columns = 128, least_columns = 32;
+  const auto work = [&](int64_t rows, int64_t columns) {
+    return static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(shape.k);
+  };
+  const int64_t per_row = std::max<int64_t>(1, std::min(shape.n, most_columns) * std::max<int64_t>(shape.k, 1));
+  const int64_t rows = (worth / per_row + 64) / 64 * 64, row_blocks = (shape.m + rows - 1) / rows;
+  int64_t columns = most_columns;
+  while (columns > least_columns && row_blocks * ((shape.n + columns - 1) / columns) < enough &&
+         work(std::min(rows, shape.m), columns / 2) >= static_cast<double>(worth))
+    columns /= 2;
+  return {rows, columns};
 }
 
 // The kernel for this machine; null where Eigen computes.
@@ -109,13 +122,13 @@ void finish_block(const GemmShape& shape, const GemmBlock& block, const Epilogue
 template <class T>
 void gemm(const GemmShape& shape, const T* a, const T* b, float beta, T* c, const Epilogue<T>& epilogue) {
   if (shape.m == 0 || shape.n == 0) return;
-  const int64_t rows = block_rows(shape);
+  const auto [rows, columns] = block_extents(shape);
   const int64_t row_blocks = (shape.m + rows - 1) / rows;
-  const int64_t column_blocks = (shape.n + block_columns - 1) / block_columns;
+  const int64_t column_blocks = (shape.n + columns - 1) / columns;
   const GemmKernel<T>* kernel_of_this_machine = kernel<T>();
-  parallel_chunks(row_blocks * column_blocks, [&](int64_t chunk) {
-    const int64_t row = chunk / column_blocks * rows, column = chunk % column_blocks * block_columns;
-    const GemmBlock block{row, std::min(rows, shape.m - row), column, std::min(block_columns, shape.n - column)};
+  parallel_chunks(row_blocks * column_blocks, [&, rows = rows, columns = columns](int64_t chunk) {
+    const int64_t row = chunk / column_blocks * rows, column = chunk % column_blocks * columns;
+    const GemmBlock block{row, std::min(rows, shape.m - row), column, std::min(columns, shape.n - column)};
     if (kernel_of_this_machine && shape.k > 0) {
       multiply_block(*kernel_of_this_machine, shape, block, a, b, beta, c, epilogue);
       if (epilogue.activation != Activation::relu) finish_block(shape, block, {nullptr, epilogue.activation}, c);
