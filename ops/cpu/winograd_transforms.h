@@ -21,10 +21,9 @@ struct WinogradTransforms {
   using Vector = typename Maps::Vector;
   typedef float Memory __attribute__((vector_size(lanes * sizeof(float)), aligned(sizeof(float)), may_alias));
 
-  // Calls store(i, j, the element of map X map') for all of them, where X is load(i, j).
-  template <class Map, class Load, class Store>
-  __attribute__((always_inline)) static void both_sides(const Load& load, const Store& store) {
-    Vector half[Map::to][Map::from];
+  // half = map X, where X is load(i, j).
+  template <class Map, class Load>
+  __attribute__((always_inline)) static void first_side(const Load& load, Vector (&half)[Map::to][Map::from]) {
 #pragma GCC unroll 6
     for (int j = 0; j < Map::from; ++j) {
       Vector x[Map::from], y[Map::to];
@@ -34,6 +33,12 @@ struct WinogradTransforms {
 #pragma GCC unroll 6
       for (int i = 0; i < Map::to; ++i) half[i][j] = y[i];
     }
+  }
+  // Calls store(i, j, the element of map X map') for all of them.
+  template <class Map, class Load, class Store>
+  __attribute__((always_inline)) static void both_sides(const Load& load, const Store& store) {
+    Vector half[Map::to][Map::from];
+    first_side<Map>(load, half);
 #pragma GCC unroll 6
     for (int i = 0; i < Map::to; ++i) {
       Vector y[Map::to];
@@ -216,28 +221,31 @@ struct WinogradTransforms {
 
   static void pooled(const float* m, int64_t plane, const WinogradPatch& patch, const float* bias, bool relu, float* y,
                      uint8_t* place) {
+    using Result = typename Maps::Result;
     for (int64_t c = 0; c < patch.channels; c += lanes) {
       const int64_t count = patch.channels - c;
       const Vector shift = bias ? load(bias + c, count) : Vector{} * -1.f;  // z + -0 is z, also if z is -0
-      Vector y4[4][4];
-      both_sides<typename Maps::Result>([&](int i, int j) { return load(m + (i * 6 + j) * plane + c); },
-                                        [&](int i, int j, Vector z) { y4[i][j] = activated(z + shift, relu); });
-      Candidate largest[2][2];
+      Vector half[4][6];
+      first_side<Result>([&](int i, int j) { return load(m + (i * 6 + j) * plane + c); }, half);
 #pragma GCC unroll 2
-      for (int i = 0; i < 2; ++i)
+      for (int i = 0; i < 2; ++i) {  // two lines of results at a time: as many as stay in registers
+        Vector upper[4], lower[4];
+        Result::apply(half[2 * i], upper);
+        Result::apply(half[2 * i + 1], lower);
 #pragma GCC unroll 2
         for (int j = 0; j < 2; ++j) {
-          const Vector *upper = y4[2 * i] + 2 * j, *lower = y4[2 * i + 1] + 2 * j;
-          largest[i][j] = larger(larger({upper[0], Which{}}, {upper[1], Which{} + 1}),
-                                 larger({lower[0], Which{} + 2}, {lower[1], Which{} + 3}));
-        }
-      for (int64_t i = 0; i < patch.last_row; ++i)
-        for (int64_t j = 0; j < patch.last_column; ++j) {
+          const auto result = [&](const Vector& z, int which) {
+            return Candidate{activated(z + shift, relu), Which{} + which};
+          };
+          const Candidate largest = larger(larger(result(upper[2 * j], 0), result(upper[2 * j + 1], 1)),
+                                           larger(result(lower[2 * j], 2), result(lower[2 * j + 1], 3)));
+          if (i >= patch.last_row || j >= patch.last_column) continue;
           const int64_t at = patch.at + i * patch.line + j * patch.channels + c;
           prefetch_tile(y + at, 2, patch);
-          store(y + at, count, largest[i][j].value);
-          store_places(place + at, count, largest[i][j].which);
+          store(y + at, count, largest.value);
+          store_places(place + at, count, largest.which);
         }
+      }
     }
   }
   template <class F>
@@ -245,18 +253,21 @@ struct WinogradTransforms {
                           int64_t plane) {
     for (int64_t c = 0; c < padded(patch.channels); c += lanes) {
       const int64_t count = patch.channels - c;
-      Vector dz[4][4] = {};
-      for (int64_t i = 0; i < patch.last_row && count > 0; ++i)
-        for (int64_t j = 0; j < patch.last_column; ++j) {
+      Vector dz[2][2] = {};
+      Which which[2][2] = {};
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; ++j) {
+          if (i >= patch.last_row || j >= patch.last_column || count <= 0) continue;
           const int64_t at = patch.at + i * patch.line + j * patch.channels + c;
-          Vector d = load(dy + at, count);
-          if constexpr (F::reads) d *= F::slope(load(y + at, count));
-          const Which which = load_places(place + at, count);
-#pragma GCC unroll 4
-          for (int k = 0; k < 4; ++k) dz[2 * i + k / 2][2 * j + k % 2] = which == k ? d : Vector{};
+          dz[i][j] = load(dy + at, count);
+          if constexpr (F::reads) dz[i][j] *= F::slope(load(y + at, count));
+          which[i][j] = load_places(place + at, count);
         }
-      both_sides<typename Maps::ResultGrad>([&](int i, int j) { return dz[i][j]; },
-                                            [&](int i, int j, Vector v) { store(w + (i * 6 + j) * plane + c, v); });
+      both_sides<typename Maps::ResultGrad>(
+          [&](int i, int j) { return which[i / 2][j / 2] == i % 2 * 2 + j % 2 ? dz[i / 2][j / 2] : Vector{}; },
+          [&](int i, int j, Vector v) { store(w + (i * 6 + j) * plane + c, v); });
     }
   }
 
