@@ -34,13 +34,16 @@ namespace {
 // Large blocks begin on a huge page and ask for such: a step walks over more memory than the processor keeps addresses
 // of small pages for. Where the system has none to give, nothing changes.
 void* allocate(size_t bytes) {
-  constexpr size_t line = 64, huge_page = size_t{2} << 20;
-  if (bytes < huge_page) return std::aligned_alloc(line, bytes);
-  void* data = std::aligned_alloc(huge_page, (bytes + huge_page - 1) / huge_page * huge_page);
 #if defined(MADV_HUGEPAGE)
-  if (data) madvise(data, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+  constexpr size_t huge_page = size_t{2} << 20;
+  if (bytes >= huge_page) {
+    void* data = std::aligned_alloc(huge_page, (bytes + huge_page - 1) / huge_page * huge_page);
+    if (data) madvise(data, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+    return data;
+  }
 #endif
-  return data;
+  constexpr size_t line = 64;
+  return std::aligned_alloc(line, bytes);
 }
 
 constexpr Memory cpu_memory = {

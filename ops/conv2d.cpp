@@ -8,7 +8,6 @@
 // of gathered patches (cpu/convolution.h). Bias and activation are applied while a block is in the cache, and f'(z) is
 // told from y, so z is never stored.
 #include <algorithm>
-#include <limits>
 
 #include <xent/core/dispatch.h>
 #include <xent/core/on_cuda.h>
@@ -177,6 +176,7 @@ void conv2d_grad_of(const Call& call) {
       for (int64_t o = 0; o < c.out; ++o) transposed[o * depth + i] = weight.as<T>()[i * c.out + o];
     convolve_grad_images<T>(c, dz, transposed, dx.beta, dx.as<T>(), patches);
   }
+  if (!dw && !db) return;
   if (sizes.direct) return direct({}, {nullptr, dz, Activation::none});
   if (dw) {
     convolve_grad_weight<T>(c, x.as<T>(), dz, partials, patches);

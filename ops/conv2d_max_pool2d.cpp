@@ -1,9 +1,10 @@
 // conv2d_max_pool2d:  y = the largest of each 2 x 2 of f(x * w + b), of conv2d
 //                     dz = dy f'(y) at the place of the largest, 0 elsewhere;  dx, dw, db as for conv2d
 //
-// The same bits as max_pool2d(conv2d(...)) gives, without the images that conv2d would write and max_pool2d read, in
-// either direction: by tiles (cpu/winograd.h) the largest is taken as a tile leaves the registers. Where tiles do not
-// serve, the images are in the workspace.
+// The same bits as max_pool2d(conv2d(...)) gives, but that a NaN which is not the largest brings no gradient, where two
+// ops make 0 f'(NaN) of it for tanh and sigmoid. By tiles (cpu/winograd.h) the largest is taken as a tile leaves the
+// registers, and the images that conv2d would write and max_pool2d read are never there, in either direction. Where
+// tiles do not serve, they are in the workspace.
 #include <algorithm>
 
 #include <xent/core/dispatch.h>

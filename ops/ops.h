@@ -97,8 +97,9 @@ struct Conv2dOptions {
 // the padded image.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv2dOptions& options = {});
 
-// Computes max_pool2d(conv2d(x, weight, bias, options)), windows of 2 x 2, in one pass: the same bits, and the images
-// between the two are never stored. Throws ShapeError if they would be smaller than 2 x 2.
+// Computes max_pool2d(conv2d(x, weight, bias, options)), windows of 2 x 2, in one op: the same bits (gradients too, but
+// for NaN behind tanh and sigmoid), and by tiles without storing the images between the two. Throws ShapeError if those
+// would be smaller than 2 x 2.
 //   Tensor maps = conv2d_max_pool2d(images, weight, bias, {.activation = Activation::relu});
 Tensor conv2d_max_pool2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
                          const Conv2dOptions& options = {});

@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include <xent/ops/all_ops.h>
+#include <xent/ops/conv2d.h>
 #include <xent/ops/cpu/instruction_set.h>
 #include <xent/ops/cpu/winograd.h>
 #include <xent/xent.h>
@@ -117,13 +118,32 @@ TEST_CASE("a NaN is the largest, and the first of equals gets the gradient, by t
     CHECK(at(1, 1) == doctest::Approx(1));  // the first of the first window
     CHECK(std::abs(at(1, 2)) + std::abs(at(2, 1)) + std::abs(at(2, 2)) < 1e-5);
 
+    // Taps spread a NaN over all of a window, and its first element is taken.
     x.mutable_data<float>()[(6 * 18 + 7) * channels] = NAN;
-    const Tensor y = conv2d_max_pool2d(x, weight);
-    CHECK(std::isnan(doubles(y)[static_cast<size_t>((2 * 8 + 3) * channels)]));
+    const Tensors both = apply(conv2d_max_pool2d_op, {x, weight, Tensor()}, Conv2dAttrs{});
+    const auto window = static_cast<size_t>((2 * 8 + 3) * channels);
+    CHECK(std::isnan(doubles(both[0])[window]));
+    CHECK(both[1].to_vector<uint8_t>()[window] == 0);
   }
 }
 
+TEST_CASE("a NaN is the largest wherever it is in its window, and of two the first") {
+  if (!machine_has_it()) return;
+  const auto place_of = [](std::initializer_list<int> nans) {
+    Tensor x = Tensor::from(std::vector<float>{1, 4, 3, 2}, {1, 2, 2, 1});
+    for (const int nan : nans) x.mutable_data<float>()[nan] = NAN;
+    const Tensors both = apply(conv2d_max_pool2d_op, {x, Tensor::ones({1, 1, 1, 1}), Tensor()}, Conv2dAttrs{});
+    CHECK(std::isnan(both[0].item()) == (nans.size() > 0));
+    return static_cast<int>(both[1].to_vector<uint8_t>()[0]);
+  };
+  CHECK(place_of({}) == 1);
+  for (const int nan : {0, 1, 2, 3}) CHECK(place_of({nan}) == nan);
+  CHECK(place_of({2, 3}) == 2);
+  CHECK(place_of({0, 1, 2, 3}) == 0);
+}
+
 TEST_CASE("conv2d_max_pool2d of too small images, and of none") {
+  if (!machine_has_it()) return;
   const Tensor weight = Tensor::ones({3, 3, 2, 5});
   CHECK_THROWS_AS(conv2d_max_pool2d(Tensor::ones({1, 3, 9, 2}), weight), ShapeError);
   CHECK_THROWS_AS(conv2d_max_pool2d(Tensor::ones({1, 9, 9, 3}), weight), ShapeError);
@@ -132,6 +152,7 @@ TEST_CASE("conv2d_max_pool2d of too small images, and of none") {
 }
 
 TEST_CASE("a Sequential computes a convolution and the pool behind it in one op, if the pool is 2 x 2") {
+  if (!machine_has_it()) return;
   Generator random(1);
   const Tensor x = normal_sample({2, 9, 9, 1}, DType::f32, 1);
   const auto launches = [&](const Op& op, Sequential& model) {
@@ -146,6 +167,8 @@ TEST_CASE("a Sequential computes a convolution and the pool behind it in one op,
   Sequential fused(conv, MaxPool2d(2), Flatten()), last(conv), odd(conv, MaxPool2d(3)),
       overlapping(conv, MaxPool2d({.window = 2, .stride = 1})), twice(conv, MaxPool2d(2), MaxPool2d(2)),
       padded(conv, MaxPool2d({.window = 2, .stride = 2, .padding = 1}));
+  Sequential strided(conv, MaxPool2d({.window = 2, .stride = 2}));
+  CHECK(launches(conv2d_max_pool2d_op, strided) == 1);
   CHECK(launches(conv2d_max_pool2d_op, fused) == 1);
   CHECK(launches(conv2d_op, fused) == 0);
   CHECK(launches(max_pool2d_op, fused) == 0);
@@ -157,4 +180,16 @@ TEST_CASE("a Sequential computes a convolution and the pool behind it in one op,
   const Tensor y = max_pool2d(conv2d(x, conv.weight, conv.bias, conv.options));
   CHECK(doubles(fused(x)) == doubles(y));
   CHECK(doubles(conv.max_pooled(x)) == doubles(y));
+
+  struct Doubled : Conv2d {
+    explicit Doubled(const Conv2d& other) : Conv2d(other) {}
+    Tensor forward(const Tensor& images) override { return Conv2d::forward(images) * 2; }
+  };
+  struct Shifted : MaxPool2d {
+    Shifted() : MaxPool2d(2) {}
+    Tensor forward(const Tensor& images) override { return MaxPool2d::forward(images) + 1; }
+  };
+  Sequential own_convolution(Doubled(conv), MaxPool2d(2)), own_pool(conv, Shifted());
+  CHECK(doubles(own_convolution(x)) == doubles(y * 2));
+  CHECK(doubles(own_pool(x)) == doubles(y + 1));
 }

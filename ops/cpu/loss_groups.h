@@ -62,7 +62,7 @@ struct Columns {
   Floats column[LossGroup::most_classes] =
       {};       // of a class, a row to each lane; those past the last class mean nothing
   Words label;  // or LossGroup::none, or skipped
-  Floats scale, max, log_sum;
+  Floats scale, max = {}, log_sum = {};
   Floats at_label, surprise;
   Floats ones, rest;  // the sum of exponentials: how many are 1, and the others
   Floats factor, of_label;
@@ -74,7 +74,9 @@ struct Columns {
 #pragma GCC unroll 16
       for (int64_t r = 0; r < lanes; ++r) {
         const int64_t at = r * classes + half;
-        row[r] = at + lanes <= room ? Pairs::widened(x + at) : widened_some(x + at, r < rows ? classes - half : 0);
+        row[r] = at + lanes <= room ? Pairs::widened(x + at)
+                 : r < rows         ? widened_some(x + at, classes - half)
+                                    : Floats{};
       }
       transpose<Pairs>(row);
 #pragma GCC unroll 16
@@ -152,8 +154,10 @@ void loss_group(const void* row, int64_t rows, int64_t classes, bool has_pairs, 
   Columns<Pairs> columns;
   columns.label = Pairs::template read<typename Pairs::Words>(group.label);
   columns.scale = Pairs::load(group.scale);
-  columns.max = Pairs::load(group.max);
-  columns.log_sum = Pairs::load(group.log_sum);
+  if (has_pairs) {
+    columns.max = Pairs::load(group.max);
+    columns.log_sum = Pairs::load(group.log_sum);
+  }
   columns.read(static_cast<const Element*>(row), rows, classes, rows * classes);
   columns.exponentials(classes, has_pairs);
   columns.logarithms(has_pairs);

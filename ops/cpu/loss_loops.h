@@ -24,7 +24,7 @@ struct ShortRow {
   }
 };
 
-constexpr int64_t loss_block = 256;  // classes whose exponentials are summed in f32, at most 16 by one lane
+constexpr int64_t loss_block = 256;  // classes whose exponentials are summed in f32, at most 32 by one lane
 
 // The largest element of every lane so far, and the first block that has it.
 template <class Pairs>

@@ -5,7 +5,8 @@
 //   dx_c  = k p_c - t_c,   p_c = exp(x_c - m - log s),   t_c = g w_c q_c,   k = sum_c t_c,   g: the gradient of sum_c
 //   ...
 //
-// Per row: label, ignored?, in range?, weight, and only then the logits. An ignored row is not read.
+// Per row: label, ignored?, in range?, weight, and only then the logits. An ignored row is not read; of one that weighs
+// nothing only the label's logit is.
 #pragma once
 
 #include <cmath>

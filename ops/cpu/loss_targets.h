@@ -17,7 +17,7 @@ struct Row {
   int64_t label = -1;     // -1: a distribution, or no class at all
   double element = 1;     // its element weight
   bool ignored = false;   // by its label
-  bool skipped = false;   // ignored, or weighing nothing: not read, gradient +0
+  bool skipped = false;   // ignored, or weighing nothing: gradient +0, and at most the label's logit is read
   bool poisoned = false;  // a label out of range that is to give NaN
   double logit = 0;       // of the label, which must be known once exponentials have taken the logits' place
 };

@@ -34,7 +34,7 @@ class Winograd {
     float* y;
     uint8_t* place = nullptr;
   };
-  void forward(const float* x, const float* weight, const Epilogue<float>& epilogue, const Output& to,
+  void forward(const float* x, const float* weight, const Epilogue<float>& epilogue, const Output& output,
                float* scratch) const;
   int64_t forward_scratch() const { return weight_planes() + forward_parts() * chunk_planes(); }
 

@@ -96,7 +96,7 @@ Tensor read_bytes(const std::string& path, size_t header) {
 Data training_data() {
   const std::string start = "/usr/share/datasets/fashion-mnist/train-";
   if (!std::filesystem::exists(start + "images-idx3-ubyte.gz"))
-    return {torch::rand({10000, 784}), torch::randint(10, {10000}, torch::kLong)};
+    return {torch::rand({20000, 784}), torch::randint(10, {20000}, torch::kLong)};
   return {read_bytes(start + "images-idx3-ubyte.gz", 16).view({-1, 784}).to(torch::kFloat).div_(255),
           read_bytes(start + "labels-idx1-ubyte.gz", 8).to(torch::kLong)};
 }
@@ -108,6 +108,7 @@ class Training {
   Training(const Data& data, const std::string& kind, int64_t batch, bool adam)
       : data_(data), model_(make_model(kind)), adam_(adam), weights_(model_->parameters()) {
     const int64_t count = data.labels.size(0) / batch;
+    if (count == 0) throw std::invalid_argument("a batch of more than there is");
     batches_ = torch::randperm(data.labels.size(0)).slice(0, 0, count * batch).view({count, batch}).unbind();
     for (const Tensor& weight : weights_) {
       first_.push_back(torch::zeros_like(weight));

@@ -22,8 +22,8 @@ class Runs:
 
     def command(self, contender, row):
         """Its words, or none if there is no such program."""
-        words = contender.command.format(threads=self.threads, row=row.title, build=self.build, here=HERE,
-                                         python=sys.executable).split()
+        words = [word.format(threads=self.threads, row=row.title, build=self.build, here=HERE, python=sys.executable)
+                 for word in contender.command.split()]
         return words if shutil.which(words[0]) else None
 
     def environment(self, contender):
