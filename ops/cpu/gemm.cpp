@@ -84,6 +84,15 @@ struct Panels {
   }
 };
 
+// Asks for where a panel's product will be written. Rows of a wide C are on pages of their own, and the processor would
+// wait for each as it comes to it.
+template <class T>
+void prefetch_result(const GemmShape& shape, int64_t rows, int64_t columns, const T* c) {
+  constexpr int64_t wide = 4096 / sizeof(T), line = 64 / sizeof(T);
+  for (int64_t r = 0; r < rows && shape.n >= wide; ++r)
+    for (int64_t i = 0; i < columns; i += line) __builtin_prefetch(c + r * shape.n + i, 1, 3);
+}
+
 // Panels are packed one after the other on the stack: no allocation. Bias and relu are applied as the last slab's sums
 // leave the registers.
 template <class T>
@@ -96,6 +105,7 @@ void multiply_block(const GemmKernel<T>& kernel, const GemmShape& shape, const G
     const int64_t from = panels.from(p), column = panels.column(p), depth = panels.depth(p);
     const bool last = from + depth == shape.k;
     kernel.pack(panels[p], packed.data());
+    if (from == 0) prefetch_result(shape, block.rows, panels.columns(p), c + block.row * shape.n + column);
     kernel.multiply(block.rows, panels.columns(p), depth, a + block.row * a_row + from * a_depth, a_row, a_depth,
                     packed.data(), kernel.packed_width(panels.columns(p)),
                     {.c = c + block.row * shape.n + column,

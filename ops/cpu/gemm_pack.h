@@ -77,14 +77,17 @@ void pack(const PanelOfB<T>& of, T* panel) {
   const bool transpose = of.transpose;
   const int64_t width = columns <= lanes ? lanes : 2 * lanes, even_columns = columns / lanes * lanes;
   const int64_t even_depth = transpose ? depth / lanes * lanes : depth;
-  if (transpose)  // the rows are long runs, which the machine fetches ahead by itself
+  // Prefetched to the second level: the first is for this panel.
+  if (transpose)
     for (int64_t i = 0; i < even_columns; i += lanes)
-      for (int64_t k = 0; k < even_depth; k += lanes)
+      for (int64_t k = 0; k < even_depth; k += lanes) {
+        for (int64_t r = i; r < i + lanes && next; ++r) __builtin_prefetch(next + r * stride + k, 0, 2);
         pack_square<T, lanes>(b + i * stride + k, stride, panel + k * width + i, width);
+      }
   else
     for (int64_t k = 0; k < depth; ++k)
       for (int64_t i = 0; i < even_columns; i += lanes) {
-        if (next) __builtin_prefetch(next + k * stride + i, 0, 2);  // to the second level: the first is for this panel
+        if (next) __builtin_prefetch(next + k * stride + i, 0, 2);
         store(load<Vector>(b + k * stride + i), panel + k * width + i);
       }
   const int64_t down = transpose ? 1 : stride, across = transpose ? stride : 1;
