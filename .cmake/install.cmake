@@ -4,8 +4,8 @@ set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/xent")
 
 # The headers in folders named cpu are the kernels' own; these are for sources only.
 set(private_headers)
-foreach(header require check windows describe prefetch shuffle atomic_file safetensors loss_call loss_rules label_guess conv2d refuse_unless
-    torch_types onnxruntime_check as_dtype)
+foreach(header require check windows describe prefetch shuffle atomic_file safetensors loss_call loss_rules label_guess
+    conv2d refuse_unless torch_types onnxruntime_check as_dtype)
   list(APPEND private_headers PATTERN ${header}.h EXCLUDE)
 endforeach()
 foreach(folder IN LISTS xent_folders)
