@@ -157,9 +157,9 @@ void DirectConvolution<T>::pack(const T* weight, T* panels) const {
 // The weight as the images' gradient has it: the last tap first, and every tap transposed.
 template <class T>
 void DirectConvolution<T>::pack_flipped(const T* weight, T* panels) const {
-  const int64_t count = c_.kernel_height * c_.kernel_width, width = kernels<T>().products->width;
+  const int64_t count = c_.kernel_height * c_.kernel_width;
   each_panel<T>(c_.in, [&](int64_t column, int64_t columns) {
-    const int64_t panel_width = columns <= width / 2 ? width / 2 : width;
+    const int64_t panel_width = kernels<T>().products->packed_width(columns);
     for (int64_t tap = 0; tap < count; ++tap)
       kernels<T>().products->pack(
           {weight + ((count - 1 - tap) * c_.in + column) * c_.out, c_.out, c_.out, columns, true, nullptr},
