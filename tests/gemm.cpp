@@ -104,6 +104,8 @@ TEST_CASE("sizes of several blocks and slabs") {
                                  {200, 1, 300},
                                  {1, 200, 300},
                                  {64, 128, 2000},
+                                 {33, 150, 450},
+                                 {64, 200, 512},
                                  {70, 100, 3000}}) {
     check<float>(shape);
     check<double>(shape);
@@ -165,10 +167,12 @@ TEST_CASE("the bits do not depend on the number of threads, nor an element's on 
     set_threads(count);
     return operands.product(0);
   };
-  const Operands<float> operands({150, 200, 700}, 6), few_blocks({64, 128, 2000}, 7);
-  const std::vector<float> one = product(operands, 1), narrow = product(few_blocks, 1);
+  const Operands<float> operands({150, 200, 700}, 6);
+  const std::vector<float> one = product(operands, 1);
   CHECK(product(operands, 3) == one);
-  CHECK(product(few_blocks, 3) == narrow);
+  for (const Operands<float>& others :
+       {Operands<float>({64, 128, 2000}, 7), Operands<float>({40, 200, 450, false, true}, 8)})
+    CHECK(product(others, 3) == product(others, 1));
   set_threads(before);
 
   if (cpu::instruction_set() == cpu::InstructionSet::baseline) return;  // Eigen sums small products in another order

@@ -5,8 +5,8 @@
 
 namespace xent::cpu::avx512 {
 
-constinit const GemmKernel<float> gemm_f32 = gemm_kernel<float, 64, 12>;
-constinit const GemmKernel<double> gemm_f64 = gemm_kernel<double, 64, 12>;
+constinit const GemmKernel<float> gemm_f32 = gemm_kernel<float, 64, 14>;
+constinit const GemmKernel<double> gemm_f64 = gemm_kernel<double, 64, 14>;
 
 }  // namespace xent::cpu::avx512
 

@@ -33,6 +33,12 @@ struct GemmKernel {
   // wide as they are packed, are so far apart.
   void (*multiply)(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,
                    const T* panel, int64_t panel_row, const GemmOut<T>& out);
+
+  // The same for a panel of B that is not packed yet, neither transposed nor narrower than it would be packed: the
+  // first tile of rows packs it for those that follow, and asks for the panel after it.
+  void (*multiply_and_pack)(int64_t rows, const T* a, int64_t a_row, int64_t a_depth, const PanelOfB<T>& of, T* panel,
+                            const GemmOut<T>& out);
+
   int64_t packed_width(int64_t columns) const { return columns <= width / 2 ? width / 2 : width; }
 };
 
@@ -96,15 +102,48 @@ template <class T, int lanes, int vectors, int rows>
   each([](const Vector& value, T* c, int) { store(value, c); });
 }
 
-template <class T, int lanes, int vectors, int rows>
-void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth, const T* panel,
-                   int64_t panel_row, const GemmOut<T>& out) {
+// Where a tile finds its panel: packed, or in B, from where it packs it.
+template <class T>
+struct PackedPanel {
+  const T* b;
+  int64_t row;
+};
+template <class T>
+struct UnpackedPanel {
+  const T* b;
+  int64_t row;
+  const T* next;
+  T* packed;
+};
+
+// Asks for where a tile's sums will be written. A function of its own, or the compiler keeps every address until then.
+template <class T, int lanes, int vectors>
+[[gnu::noinline]] void prefetch_tile(int rows, const T* c, int64_t stride) {
+  for (; rows > 0; --rows, c += stride)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + v * lanes, 1);
+}
+
+template <class T, int lanes, int vectors, int rows, class Panel>
+[[gnu::always_inline]] inline void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row,
+                                                 int64_t a_depth, const Panel& panel, const GemmOut<T>& out) {
   using Vector = typename VectorOf<T, lanes>::type;
+  const int64_t ahead = depth < 16 ? depth : 16;  // rows of B, some 400 cycles
+  prefetch_tile<T, lanes, vectors>(rows, out.c, out.stride);
   Vector sum[rows][vectors] = {};
   for (int64_t k = 0; k < depth; ++k) {
     Vector right[vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) right[v] = load<Vector>(panel + k * panel_row + v * lanes);
+    for (int v = 0; v < vectors; ++v) right[v] = load<Vector>(panel.b + k * panel.row + v * lanes);
+    if constexpr (requires { panel.packed; }) {
+      const int64_t then = k + ahead;
+      const T* soon = then < depth ? panel.b + then * panel.row : panel.next + (then - depth) * panel.row;
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        store(right[v], panel.packed + (k * vectors + v) * lanes);
+        __builtin_prefetch(soon + v * lanes, 0, 2);
+      }
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       const T left = a[r * a_row + k * a_depth];
@@ -117,10 +156,10 @@ void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row, in
 
 template <class T, int lanes, int vectors, int tile_rows>
 void multiply_panel(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,
-                    const T* panel, int64_t panel_row, GemmOut<T> out) {
+                    const PackedPanel<T>& panel, GemmOut<T> out) {
   const auto tiles_of = [&]<int height>() {
     for (; rows >= height; rows -= height, a += height * a_row, out.c += height * out.stride)
-      multiply_tile<T, lanes, vectors, height>(columns, depth, a, a_row, a_depth, panel, panel_row, out);
+      multiply_tile<T, lanes, vectors, height>(columns, depth, a, a_row, a_depth, panel, out);
   };
   tiles_of.template operator()<tile_rows>();
   if constexpr (tile_rows > 8) tiles_of.template operator()<8>();
@@ -133,13 +172,37 @@ void multiply(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t 
               int64_t panel_row, const GemmOut<T>& out) {
   const auto multiply =
       columns <= lanes ? multiply_panel<T, lanes, 1, tile_rows> : multiply_panel<T, lanes, 2, tile_rows>;
-  multiply(rows, columns, depth, a, a_row, a_depth, panel, panel_row, out);
+  multiply(rows, columns, depth, a, a_row, a_depth, {panel, panel_row}, out);
+}
+
+template <class T, int lanes, int vectors, int tile_rows>
+void multiply_and_pack_panel(int64_t rows, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,
+                             const UnpackedPanel<T>& panel, GemmOut<T> out) {
+  const auto first_tile = [&]<int height>() {
+    multiply_tile<T, lanes, vectors, height>(vectors * lanes, depth, a, a_row, a_depth, panel, out);
+    rows -= height, a += height * a_row, out.c += height * out.stride;
+  };
+  if (rows >= tile_rows) first_tile.template operator()<tile_rows>();
+  else if (rows >= 4) first_tile.template operator()<4>();
+  else first_tile.template operator()<1>();
+  multiply_panel<T, lanes, vectors, tile_rows>(rows, vectors * lanes, depth, a, a_row, a_depth,
+                                               {panel.packed, vectors * lanes}, out);
+}
+
+template <class T, int lanes, int tile_rows>
+void multiply_and_pack(int64_t rows, const T* a, int64_t a_row, int64_t a_depth, const PanelOfB<T>& of, T* panel,
+                       const GemmOut<T>& out) {
+  const auto multiply = of.columns == lanes ? multiply_and_pack_panel<T, lanes, 1, tile_rows>
+                                            : multiply_and_pack_panel<T, lanes, 2, tile_rows>;
+  multiply(rows, of.depth, a, a_row, a_depth, {of.b, of.stride, of.next ? of.next : of.b, panel}, out);
 }
 
 // The kernel for vectors of so many bytes and tiles of so many rows: as many sums as leave room for B and A.
-template <class T, int bytes, int tile_rows>
-constexpr GemmKernel<T> gemm_kernel = {2 * bytes / sizeof(T), pack<T, bytes / static_cast<int>(sizeof(T))>,
-                                       multiply<T, bytes / static_cast<int>(sizeof(T)), tile_rows>};
+template <class T, int bytes, int tile_rows, int lanes = bytes / static_cast<int>(sizeof(T))>
+constexpr GemmKernel<T> gemm_kernel = {.width = 2 * lanes,
+                                       .pack = pack<T, lanes>,
+                                       .multiply = multiply<T, lanes, tile_rows>,
+                                       .multiply_and_pack = multiply_and_pack<T, lanes, tile_rows>};
 
 }  // namespace
 
