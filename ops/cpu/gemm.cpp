@@ -123,12 +123,48 @@ void finish_block(const GemmShape& shape, const GemmBlock& block, const Epilogue
   }
 }
 
+constexpr int64_t few = 64;  // rows of C
+
+template <class T>
+constexpr int64_t room = (1 << 17) / sizeof(T);  // on the stack, for the whole of an A with few rows
+
+// A B' means to transpose B. That the transpose of B A' means to transpose A and C, less by far if they have few rows.
+template <class T>
+bool transposed_is_better(const GemmShape& shape) {
+  return shape.transpose_b && !shape.transpose_a && shape.m <= few && shape.k <= room<T> / few &&
+         2 * shape.m * (shape.k + shape.n) < shape.k * shape.n;
+}
+
+template <class T>
+void gemm_transposed(const GemmKernel<T>& kernel, const GemmShape& shape, const T* a, const T* b, float beta, T* c,
+                     const Epilogue<T>& epilogue) {
+  const auto [m, n, k, transpose_a, transpose_b] = shape;
+  alignas(64) std::array<T, room<T>> packed;
+  for (int64_t i = 0; i < m; i += kernel.width)
+    kernel.pack({a + i * k, k, k, std::min(kernel.width, m - i), true, nullptr}, packed.data() + i * k);
+  parallel_for(n, few, [&, m = m, n = n, k = k](int64_t begin, int64_t end) {
+    alignas(64) std::array<T, few * few> product;
+    const Slabs slabs{k};
+    for (int64_t s = 0; s < slabs.count; ++s)
+      for (int64_t i = 0; i < m; i += kernel.width) {
+        const int64_t from = slabs.from(s), columns = std::min(kernel.width, m - i);
+        const int64_t width = kernel.packed_width(columns);
+        kernel.multiply(end - begin, columns, slabs.depth(s), b + begin * k + from, k, 1,
+                        packed.data() + i * k + from * width, width,
+                        {.c = product.data() + i, .stride = few, .add = s > 0, .bias = nullptr, .relu = false});
+      }
+    kernel.transpose(product.data(), few, end - begin, m, c + begin, n, beta != 0);
+    finish_block(shape, {0, m, begin, end - begin}, epilogue, c);
+  });
+}
+
 }  // namespace
 
 template <class T>
 void gemm(const GemmShape& shape, const T* a, const T* b, float beta, T* c, const Epilogue<T>& epilogue) {
   if (shape.m == 0 || shape.n == 0) return;
   const GemmKernel<T>* kernel = shape.k > 0 ? kernel_of_this_machine<T>() : nullptr;
+  if (kernel && transposed_is_better<T>(shape)) return gemm_transposed(*kernel, shape, a, b, beta, c, epilogue);
   const auto [rows, columns] = block_extents(shape, !kernel);
   const int64_t row_blocks = (shape.m + rows - 1) / rows;
   const int64_t column_blocks = (shape.n + columns - 1) / columns;

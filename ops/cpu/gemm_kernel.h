@@ -39,6 +39,9 @@ struct GemmKernel {
   void (*multiply_and_pack)(int64_t rows, const T* a, int64_t a_row, int64_t a_depth, const PanelOfB<T>& of, T* panel,
                             const GemmOut<T>& out);
 
+  // to[columns, rows] = from[rows, columns] transposed, plus what it was if add; rows are so far apart.
+  void (*transpose)(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row, bool add);
+
   int64_t packed_width(int64_t columns) const { return columns <= width / 2 ? width / 2 : width; }
 };
 
@@ -202,7 +205,8 @@ template <class T, int bytes, int tile_rows, int lanes = bytes / static_cast<int
 constexpr GemmKernel<T> gemm_kernel = {.width = 2 * lanes,
                                        .pack = pack<T, lanes>,
                                        .multiply = multiply<T, lanes, tile_rows>,
-                                       .multiply_and_pack = multiply_and_pack<T, lanes, tile_rows>};
+                                       .multiply_and_pack = multiply_and_pack<T, lanes, tile_rows>,
+                                       .transpose = transpose_to<T, lanes>};
 
 }  // namespace
 

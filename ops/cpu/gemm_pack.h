@@ -34,39 +34,72 @@ template <class Vector, class T>
   __builtin_memcpy(to, &vector, sizeof(Vector));
 }
 
-// Swaps the off-diagonal halves of every square of 2 step rows and columns of which a is an upper and b a lower row.
-template <int step, class Vector, int... lane>
-void swap_halves(Vector& a, Vector& b, std::integer_sequence<int, lane...>) {
-  const Vector upper = a, lower = b;
-#if defined(__clang__) || __GNUC__ >= 12
+// Where a lane of the even (odd = 0) or odd units of two vectors comes from, the first vector's before the second's
+// within each group of units.
+constexpr int unzipped(int lane, int lanes, int unit, int group, int odd) {
+  const int at = lane / unit % group, half = group / 2;
+  return lane / unit / group * group * unit + (2 * (at % half) + odd) * unit + lane % unit + (at < half ? 0 : lanes);
+}
+
+template <int unit, int group, class Vector, int... lane>
+[[gnu::always_inline]] inline void unzip(Vector& a, Vector& b, std::integer_sequence<int, lane...>) {
   constexpr int lanes = sizeof...(lane);
-  a = __builtin_shufflevector(upper, lower, (lane & step ? lanes + (lane ^ step) : lane)...);
-  b = __builtin_shufflevector(upper, lower, (lane & step ? lanes + lane : lane ^ step)...);
+  const Vector first = a, second = b;
+#if defined(__clang__) || __GNUC__ >= 12
+  a = __builtin_shufflevector(first, second, unzipped(lane, lanes, unit, group, 0)...);
+  b = __builtin_shufflevector(first, second, unzipped(lane, lanes, unit, group, 1)...);
 #else
-  ((lane & step ? a[lane] = lower[lane ^ step] : b[lane] = upper[lane ^ step]), ...);
+  const auto from = [&](int at) { return at < lanes ? first[at] : second[at - lanes]; };
+  ((a[lane] = from(unzipped(lane, lanes, unit, group, 0)), b[lane] = from(unzipped(lane, lanes, unit, group, 1))), ...);
 #endif
 }
 
-template <int step, class Vector, int lanes>
-void transpose(Vector (&rows)[lanes]) {
+// Row r becomes column r: a step for each bit of r. Units are lanes within 16 bytes, and then 16 bytes each: those are
+// the shuffles that processors do in one cycle.
+template <int step, class T, int lanes>
+[[gnu::always_inline]] inline void transpose(typename VectorOf<T, lanes>::type (&rows)[lanes]) {
+  constexpr int sixteen = 16 / sizeof(T);
   if constexpr (step < lanes) {
 #pragma GCC unroll 16
     for (int r = 0; r < lanes; ++r)
-      if (!(r & step)) swap_halves<step>(rows[r], rows[r + step], std::make_integer_sequence<int, lanes>());
-    transpose<2 * step>(rows);
+      if (!(r & step))
+        unzip<(step < sixteen ? 1 : sixteen), (step < sixteen ? sixteen : lanes / sixteen)>(
+            rows[r], rows[r + step], std::make_integer_sequence<int, lanes>());
+    transpose<2 * step, T, lanes>(rows);
   }
 }
 
-// panel[k, i] = b[i, k] for a square of as many rows as a vector has lanes.
-template <class T, int lanes>
-void pack_square(const T* b, int64_t stride, T* panel, int64_t width) {
+// to[k, i] = from[i, k], plus what it was if add, for a square of as many rows as a vector has lanes.
+template <class T, int lanes, bool add = false>
+void transpose_square(const T* from, int64_t from_row, T* to, int64_t to_row) {
   using Vector = typename VectorOf<T, lanes>::type;
   Vector rows[lanes];
 #pragma GCC unroll 16
-  for (int r = 0; r < lanes; ++r) rows[r] = load<Vector>(b + r * stride);
-  transpose<1>(rows);
+  for (int r = 0; r < lanes; ++r) rows[r] = load<Vector>(from + r * from_row);
+  transpose<1, T, lanes>(rows);
 #pragma GCC unroll 16
-  for (int r = 0; r < lanes; ++r) store(rows[r], panel + r * width);
+  for (int r = 0; r < lanes; ++r) {
+    if constexpr (add) rows[r] = load<Vector>(to + r * to_row) + rows[r];
+    store(rows[r], to + r * to_row);
+  }
+}
+
+// to[columns, rows] = from[rows, columns] transposed, plus what it was if add.
+template <class T, int lanes>
+void transpose_to(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row, bool add) {
+  const auto square = add ? transpose_square<T, lanes, true> : transpose_square<T, lanes, false>;
+  for (int64_t i = 0; i < rows; i += lanes)
+    for (int64_t k = 0; k < columns; k += lanes) {
+      if (i + lanes <= rows && k + lanes <= columns) {
+        square(from + i * from_row + k, from_row, to + k * to_row + i, to_row);
+        continue;
+      }
+      for (int64_t r = i; r < i + lanes && r < rows; ++r)
+        for (int64_t q = k; q < k + lanes && q < columns; ++q) {
+          T& sum = to[q * to_row + r];
+          sum = add ? sum + from[r * from_row + q] : from[r * from_row + q];
+        }
+    }
 }
 
 template <class T, int lanes>
@@ -82,7 +115,7 @@ void pack(const PanelOfB<T>& of, T* panel) {
     for (int64_t i = 0; i < even_columns; i += lanes)
       for (int64_t k = 0; k < even_depth; k += lanes) {
         for (int64_t r = i; r < i + lanes && next; ++r) __builtin_prefetch(next + r * stride + k, 0, 2);
-        pack_square<T, lanes>(b + i * stride + k, stride, panel + k * width + i, width);
+        transpose_square<T, lanes>(b + i * stride + k, stride, panel + k * width + i, width);
       }
   else
     for (int64_t k = 0; k < depth; ++k)
