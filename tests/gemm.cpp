@@ -106,6 +106,7 @@ TEST_CASE("sizes of several blocks and slabs") {
                                  {64, 128, 2000},
                                  {33, 150, 450},
                                  {64, 200, 512},
+                                 {31, 40, 1024},
                                  {70, 100, 3000}}) {
     check<float>(shape);
     check<double>(shape);

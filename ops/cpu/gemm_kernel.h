@@ -157,6 +157,12 @@ template <class T, int lanes, int vectors, int rows, class Panel>
   write_tile<T, lanes>(sum, columns, out);
 }
 
+// Rows of A whole pages apart share eight lines of the first cache: more rows at a time would drive each other out.
+template <class T, int rows>
+bool fit_cache(int64_t a_row) {
+  return rows <= 8 || a_row * static_cast<int64_t>(sizeof(T)) % 4096 != 0;
+}
+
 template <class T, int lanes, int vectors, int tile_rows>
 void multiply_panel(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,
                     const PackedPanel<T>& panel, GemmOut<T> out) {
@@ -164,7 +170,7 @@ void multiply_panel(int64_t rows, int64_t columns, int64_t depth, const T* a, in
     for (; rows >= height; rows -= height, a += height * a_row, out.c += height * out.stride)
       multiply_tile<T, lanes, vectors, height>(columns, depth, a, a_row, a_depth, panel, out);
   };
-  tiles_of.template operator()<tile_rows>();
+  if (fit_cache<T, tile_rows>(a_row)) tiles_of.template operator()<tile_rows>();
   if constexpr (tile_rows > 8) tiles_of.template operator()<8>();
   tiles_of.template operator()<4>();
   tiles_of.template operator()<1>();
@@ -185,7 +191,7 @@ void multiply_and_pack_panel(int64_t rows, int64_t depth, const T* a, int64_t a_
     multiply_tile<T, lanes, vectors, height>(vectors * lanes, depth, a, a_row, a_depth, panel, out);
     rows -= height, a += height * a_row, out.c += height * out.stride;
   };
-  if (rows >= tile_rows) first_tile.template operator()<tile_rows>();
+  if (rows >= tile_rows && fit_cache<T, tile_rows>(a_row)) first_tile.template operator()<tile_rows>();
   else if (rows >= 4) first_tile.template operator()<4>();
   else first_tile.template operator()<1>();
   multiply_panel<T, lanes, vectors, tile_rows>(rows, vectors * lanes, depth, a, a_row, a_depth,
