@@ -140,8 +140,9 @@ void gemm_transposed(const GemmKernel<T>& kernel, const GemmShape& shape, const 
                      const Epilogue<T>& epilogue) {
   const auto [m, n, k, transpose_a, transpose_b] = shape;
   alignas(64) std::array<T, room<T>> packed;
-  for (int64_t i = 0; i < m; i += kernel.width)
-    kernel.pack({a + i * k, k, k, std::min(kernel.width, m - i), true, nullptr}, packed.data() + i * k);
+  parallel_for(m, kernel.width, [&, k = k](int64_t begin, int64_t end) {
+    kernel.pack({a + begin * k, k, k, end - begin, true, nullptr}, packed.data() + begin * k);
+  });
   parallel_for(n, few, [&, m = m, n = n, k = k](int64_t begin, int64_t end) {
     alignas(64) std::array<T, few * few> product;
     const Slabs slabs{k};
