@@ -9,6 +9,7 @@
 #include <xent/ops/cpu/activation.h>
 #include <xent/ops/cpu/direct_kernel.h>
 #include <xent/ops/cpu/instruction_set.h>
+#include <xent/ops/cpu/places.h>
 
 namespace xent::cpu {
 
@@ -183,11 +184,13 @@ void DirectConvolution<T>::forward(const T* x, const T* weight, const Epilogue<T
   T* bands = scratch + c_.depth() * pad(c_.out);
   pack(weight, panels);
   const bool relu = epilogue.activation == Activation::relu;
+  Places places;
   parallel_chunks(parts, [&](int64_t part) {
+    const Places::Place place(places);
     for (int64_t i = part * count / parts; i < (part + 1) * count / parts; ++i) {
       const Block block = blocks[i];
       const int64_t rows = block.last - block.first;
-      const T* from = lines_of_x(x, block.image, block.first, rows, bands + part * band);
+      const T* from = lines_of_x(x, block.image, block.first, rows, bands + place.index() * band);
       T* to = y + (block.image * c_.out_height + block.first) * row;
       each_panel<T>(c_.out, [&](int64_t column, int64_t columns) {
         for (int64_t r = 0; r < rows; ++r)
@@ -297,9 +300,11 @@ void DirectConvolution<T>::backward(const T* x, const T* weight, const Result& r
   const Backward of{.d = *this, .images = dx.to != nullptr};
   const int64_t parts = of.parts, count = c_.batch * of.blocks.per_image, edge = of.band.padding * c_.out;
   if (dx.to) pack_flipped(weight, of.flipped_of(scratch));
+  Places places;
   parallel_chunks(parts, [&](int64_t part) {
+    const Places::Place place(places);
     double* sums = of.sums_of(scratch, part);
-    T *partial = of.weight_of(scratch, part), *dz = of.dz_of(scratch, part);
+    T *partial = of.weight_of(scratch, part), *dz = of.dz_of(scratch, place.index());
     std::fill_n(sums, of.sums, 0.0);
     std::fill_n(partial, of.weight, T(0));
     for (int64_t i = part * count / parts; i < (part + 1) * count / parts; ++i) {
@@ -311,7 +316,7 @@ void DirectConvolution<T>::backward(const T* x, const T* weight, const Result& r
           kernels<T>().direct->sum(c_.out_width, c_.out, line + edge, sums);
       }
       if (dweight.to && rows.fresh < rows.fresh_end)
-        of.weight_grad(rows, x, result, dz, of.x_of(scratch, part), partial);
+        of.weight_grad(rows, x, result, dz, of.x_of(scratch, place.index()), partial);
       if (dx.to) of.images_grad(of.blocks[i], dz, of.flipped_of(scratch), dx);
     }
   });

@@ -9,6 +9,7 @@
 #include <xent/ops/cpu/direct_kernel.h>
 #include <xent/ops/cpu/gemm_kernel.h>
 #include <xent/ops/cpu/instruction_set.h>
+#include <xent/ops/cpu/places.h>
 #include <xent/ops/cpu/winograd_kernel.h>
 
 namespace xent::cpu {
@@ -131,8 +132,10 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
   transform_weight(weight, c_.in * c_.out, c_.out, c_.in, c_.out, scratch, weight_plane());
   const int64_t parts = forward_parts(), chunks = forward_chunks(), image = c_.height * c_.width * c_.in;
   const bool relu = epilogue.activation == Activation::relu;
+  Places places;
   parallel_chunks(parts, [&](int64_t part) {
-    float* v = scratch + weight_planes() + part * chunk_planes();
+    const Places::Place place(places);
+    float* v = scratch + weight_planes() + place.index() * chunk_planes();
     float* m = v + planes * image_plane();
     for (int64_t chunk = part * chunks / parts; chunk < (part + 1) * chunks / parts; ++chunk) {
       const int64_t first = chunk * chunk_tiles, count = std::min(chunk_tiles, tiles() - first);
@@ -184,8 +187,11 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
     });
     transform_weight(transposed, c_.in, c_.depth(), c_.out, c_.in, u, transposed_plane());
   }
+  Places places;
   parallel_chunks(parts, [&](int64_t part) {
-    float* v = chunks + part * chunk_planes();
+    const Places::Place place(places);
+    float* part_du = du + place.index() * weight_planes();
+    float* v = chunks + place.index() * chunk_planes();
     float* w = v + planes * image_plane();
     std::fill_n(sums + part * out_, out_, 0.0);
     const int64_t begin = part * c_.batch / parts * image_tiles(), end = (part + 1) * c_.batch / parts * image_tiles();
@@ -207,9 +213,8 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
         float *vp = v + p * image_plane(), *wp = w + p * result_plane();
         if (dweight.to)
           each_panel(products->width, out_, [&](int64_t column, int64_t columns) {
-            products->multiply(
-                c_.in, columns, count, vp, 1, in_, wp + column, out_,
-                {du + part * weight_planes() + p * weight_plane() + column, out_, first > begin, nullptr, false});
+            products->multiply(c_.in, columns, count, vp, 1, in_, wp + column, out_,
+                               {part_du + p * weight_plane() + column, out_, first > begin, nullptr, false});
           });
         if (dx.to)  // in the place of V, which has served
           each_panel(products->width, in_, [&](int64_t column, int64_t columns) {
@@ -224,7 +229,7 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
       }
     }
     for (int64_t i = 0; i < c_.in && dweight.to; ++i)
-      transforms->weight_grad(du + part * weight_planes() + i * out_, weight_plane(), c_.out,
+      transforms->weight_grad(part_du + i * out_, weight_plane(), c_.out,
                               partials + part * weight_elements + i * c_.out, c_.in * c_.out);
   });
   if (dweight.to)
