@@ -116,12 +116,13 @@ WinogradPatch Winograd::pooled_of(int64_t tile) const {
 
 // Tiles read short runs, which the processor does not foresee. But a row of them is a band of the image, in one piece:
 // each asks for its share of the next band.
-void Winograd::prefetch(const float* images, int64_t image, int64_t tile) const {
+template <class T>
+[[gnu::always_inline]] inline void Winograd::prefetch(const T* images, int64_t image, int64_t tile) const {
   const int64_t ahead = tile + tile_columns_, n = ahead / image_tiles(), share = ahead % image_tiles();
   if (ahead >= tiles()) return;
   const int64_t begin = n * image + share * image / image_tiles(),
                 end = n * image + (share + 1) * image / image_tiles();
-  constexpr int64_t line = 16;  // elements
+  constexpr int64_t line = 64 / sizeof(T);
   for (int64_t i = begin; i < end; i += line) __builtin_prefetch(images + i, 0, 2);
 }
 
@@ -132,10 +133,12 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
   transform_weight(weight, c_.in * c_.out, c_.out, c_.in, c_.out, scratch, weight_plane());
   const int64_t parts = forward_parts(), chunks = forward_chunks(), image = c_.height * c_.width * c_.in;
   const bool relu = epilogue.activation == Activation::relu;
+  float* bias = scratch + weight_planes();  // with the channels of the planes
+  std::fill(std::copy_n(epilogue.bias, epilogue.bias ? c_.out : 0, bias), bias + out_, 0.0f);
   Places places;
   parallel_chunks(parts, [&](int64_t part) {
     const Places::Place place(places);
-    float* v = scratch + weight_planes() + place.index() * chunk_planes();
+    float* v = bias + out_ + place.index() * chunk_planes();
     float* m = v + planes * image_plane();
     for (int64_t chunk = part * chunks / parts; chunk < (part + 1) * chunks / parts; ++chunk) {
       const int64_t first = chunk * chunk_tiles, count = std::min(chunk_tiles, tiles() - first);
@@ -145,19 +148,18 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
       }
       for (int64_t p = 0; p < planes; ++p)
         each_panel(products->width, out_, [&](int64_t column, int64_t columns) {
-          products->multiply(count, columns, c_.in, v + p * image_plane(), in_, 1,
-                             u + p * weight_plane() + c_.in * column, columns,
-                             {m + p * result_plane() + column, out_, false, nullptr, false});
+          products->multiply(
+              count, columns, c_.in, v + p * image_plane(), in_, 1, u + p * weight_plane() + c_.in * column, columns,
+              {m + p * result_plane() + column, out_, false, p == ones ? bias + column : nullptr, false});
         });
       for (int64_t t = 0; t < count; ++t) {
         const float* planes_of_tile = m + t * out_;
         if (output.place) {
-          transforms->pooled(planes_of_tile, result_plane(), pooled_of(first + t), epilogue.bias, relu, output.y,
-                             output.place);
+          transforms->pooled(planes_of_tile, result_plane(), pooled_of(first + t), relu, output.y, output.place);
           continue;
         }
         const WinogradPatch to = result_of(first + t);
-        transforms->result(planes_of_tile, result_plane(), to, epilogue.bias, relu, output.y);
+        transforms->result(planes_of_tile, result_plane(), to, relu, output.y);
         for (int64_t i = 0; i < to.last_row && !relu; ++i)
           activate(epilogue.activation, output.y + to.at + i * to.line, to.last_column * c_.out);
       }
@@ -200,11 +202,12 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
       for (int64_t t = 0; t < count; ++t) {
         prefetch(result.dy, result_image, first + t);
         if (result.activation != Activation::none) prefetch(result.y, result_image, first + t);
+        if (result.place) prefetch(result.place, result_image, first + t);
         if (result.place)
           pooled_grad(result.y, result.dy, result.place, pooled_of(first + t), w + t * out_, result_plane());
         else result_grad(result.y, result.dy, result_of(first + t), w + t * out_, result_plane());
       }
-      direct->sum(count, out_, w + 7 * result_plane(), sums + part * out_);  // of a tile: row 1 of A is all 1
+      direct->sum(count, out_, w + ones * result_plane(), sums + part * out_);
       for (int64_t t = 0; t < count && dweight.to; ++t) {
         prefetch(x, image, first + t);
         transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());

@@ -36,7 +36,7 @@ class Winograd {
   };
   void forward(const float* x, const float* weight, const Epilogue<float>& epilogue, const Output& output,
                float* scratch) const;
-  int64_t forward_scratch() const { return weight_planes() + forward_parts() * chunk_planes(); }
+  int64_t forward_scratch() const { return weight_planes() + out_ + forward_parts() * chunk_planes(); }
 
   // Each gradient = beta times itself + what dy brings; null where it is not wanted. scratch: backward_scratch()
   // elements, aligned to 8 bytes.
@@ -58,6 +58,7 @@ class Winograd {
 
  private:
   static constexpr int64_t planes = 36;
+  static constexpr int64_t ones = 7;          // the plane that all results of a tile have once: row 1 of A is all 1
   static constexpr int64_t chunk_tiles = 24;  // transformed at a time
   static constexpr int64_t apart = 16;  // elements after each plane, lest all of them fall on the same cache lines
 
@@ -75,10 +76,11 @@ class Winograd {
   int64_t weight_planes() const { return planes * weight_plane(); }
   int64_t transposed_planes() const { return planes * transposed_plane(); }
 
-  void prefetch(const float* images, int64_t image, int64_t tile) const;  // image: elements of one
-  WinogradPatch pixels_of(int64_t tile) const;                            // 6 x 6 of the image
-  WinogradPatch result_of(int64_t tile) const;                            // 4 x 4 of the result
-  WinogradPatch pooled_of(int64_t tile) const;                            // 2 x 2 of the largest of each 2 x 2
+  template <class T>
+  void prefetch(const T* images, int64_t image, int64_t tile) const;  // image: elements of one
+  WinogradPatch pixels_of(int64_t tile) const;                        // 6 x 6 of the image
+  WinogradPatch result_of(int64_t tile) const;                        // 4 x 4 of the result
+  WinogradPatch pooled_of(int64_t tile) const;                        // 2 x 2 of the largest of each 2 x 2
 
   Convolution c_;
   int64_t in_, out_;  // channels of the planes: a multiple of 16

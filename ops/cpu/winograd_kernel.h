@@ -22,16 +22,15 @@ struct WinogradKernel {
   void (*image)(const float* x, const WinogradPatch& patch, float* v, int64_t plane);
   void (*image_grad)(const float* dv, int64_t plane, const WinogradPatch& patch, float* dx);
 
-  // y = A' m A + bias, of 4 x 4 pixels, then max(y, 0) if relu. bias may be null.
-  void (*result)(const float* m, int64_t plane, const WinogradPatch& patch, const float* bias, bool relu, float* y);
+  // y = A' m A, of 4 x 4 pixels, then max(y, 0) if relu.
+  void (*result)(const float* m, int64_t plane, const WinogradPatch& patch, bool relu, float* y);
 
   // w = A dz A' of dz = dy f'(z), for each Activation f.
   void (*result_grad[4])(const float* y, const float* dy, const WinogradPatch& patch, float* w, int64_t plane);
 
   // The same, of which only the largest of each 2 x 2 is written, and which it was: 0 to 3, row by row. The patch is of
   // the 2 x 2 largest. Its gradient, for no activation and for relu, has dz where they were and 0 elsewhere.
-  void (*pooled)(const float* m, int64_t plane, const WinogradPatch& patch, const float* bias, bool relu, float* y,
-                 uint8_t* place);
+  void (*pooled)(const float* m, int64_t plane, const WinogradPatch& patch, bool relu, float* y, uint8_t* place);
   void (*pooled_grad[2])(const float* y, const float* dy, const uint8_t* place, const WinogradPatch& patch, float* w,
                          int64_t plane);
 

@@ -3,7 +3,8 @@
 // Six products give four results of three taps, where the definition takes twelve:
 //   y = A' ((G g) * (B' d)),  d: 6 inputs, g: 3 taps, y: 4 results, * element by element.
 // They come from polynomials that are evaluated at 0, 1, -1, 2, -2 and infinity, multiplied, and interpolated. A
-// gradient takes the transposed maps. What the points 1 and -1, or 2 and -2, have in common is computed once.
+// gradient takes the transposed maps. What the points 1 and -1, or 2 and -2, have in common is computed once. `order`
+// has results next to each other that have it in common: the half of a map that is computed alone needs no more.
 #pragma once
 
 namespace xent::cpu {
@@ -17,6 +18,7 @@ struct WinogradMaps {
 
   struct Image {  // B'
     static constexpr int from = 6, to = 6;
+    static constexpr int order[] = {0, 1, 2, 3, 4, 5};
     static void apply(const Vector* x, Vector* y) {
       const Vector even = x[4] - 4.f * x[2], odd = x[3] - 4.f * x[1];
       const Vector far_even = x[4] - x[2], far_odd = 2.f * (x[3] - x[1]);
@@ -30,6 +32,7 @@ struct WinogradMaps {
   };
   struct ImageGrad {  // B
     static constexpr int from = 6, to = 6;
+    static constexpr int order[] = {0, 2, 4, 1, 3, 5};
     static void apply(const Vector* x, Vector* y) {
       const Vector near = x[1] + x[2], near_odd = x[1] - x[2], far = x[3] + x[4], far_odd = x[3] - x[4];
       y[0] = 4.f * x[0];
@@ -42,6 +45,7 @@ struct WinogradMaps {
   };
   struct Result {  // A'
     static constexpr int from = 6, to = 4;
+    static constexpr int order[] = {0, 1, 2, 3};
     static void apply(const Vector* x, Vector* y) {
       const Vector near = x[1] + x[2], near_odd = x[1] - x[2], far = x[3] + x[4], far_odd = x[3] - x[4];
       y[0] = x[0] + near + far;
@@ -52,6 +56,7 @@ struct WinogradMaps {
   };
   struct ResultGrad {  // A
     static constexpr int from = 4, to = 6;
+    static constexpr int order[] = {0, 1, 2, 3, 4, 5};
     static void apply(const Vector* x, Vector* y) {
       const Vector even = x[0] + x[2], odd = x[1] + x[3];
       const Vector far_even = x[0] + 4.f * x[2], far_odd = 2.f * x[1] + 8.f * x[3];
@@ -65,6 +70,7 @@ struct WinogradMaps {
   };
   struct Weight {  // G
     static constexpr int from = 3, to = 6;
+    static constexpr int order[] = {0, 1, 2, 3, 4, 5};
     static void apply(const Vector* x, Vector* y) {
       const Vector even = (x[0] + x[2]) * (-1 / 6.f), odd = x[1] * (-1 / 6.f);
       const Vector far_even = x[0] * (1 / 24.f) + x[2] * (1 / 6.f), far_odd = x[1] * (1 / 12.f);
@@ -78,6 +84,7 @@ struct WinogradMaps {
   };
   struct WeightGrad {  // G'
     static constexpr int from = 6, to = 3;
+    static constexpr int order[] = {0, 1, 2};
     static void apply(const Vector* x, Vector* y) {
       const Vector near = (x[1] + x[2]) * (-1 / 6.f), far = x[3] + x[4];
       y[0] = x[0] * 0.25f + near + far * (1 / 24.f);

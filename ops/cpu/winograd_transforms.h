@@ -1,5 +1,5 @@
-// The transforms of Winograd's F(4 x 4, 3 x 3): a map (winograd_maps.h) applied to the columns of a tile, then to the
-// rows of what that gave; and where the pixels of a tile are.
+// The transforms of Winograd's F(4 x 4, 3 x 3): where the pixels of a tile are, and what is done to them on the way to
+// its maps (winograd_squares.h) and from there.
 //
 // One template in the compiler's vector types, compiled once per instruction set (winograd_avx2.cpp,
 // winograd_avx512.cpp).
@@ -9,70 +9,21 @@
 #include <cstdint>
 
 #include <xent/ops/cpu/winograd_kernel.h>
-#include <xent/ops/cpu/winograd_maps.h>
+#include <xent/ops/cpu/winograd_squares.h>
 
 namespace xent::cpu {
 
 namespace {  // a copy of its own for every file that includes it: see instruction_set.h
 
 template <int lanes>
-struct WinogradTransforms {
-  using Maps = WinogradMaps<lanes>;
-  using Vector = typename Maps::Vector;
-  typedef float Memory __attribute__((vector_size(lanes * sizeof(float)), aligned(sizeof(float)), may_alias));
-
-  // half = map X, where X is load(i, j).
-  template <class Map, class Load>
-  __attribute__((always_inline)) static void first_side(const Load& load, Vector (&half)[Map::to][Map::from]) {
-#pragma GCC unroll 6
-    for (int j = 0; j < Map::from; ++j) {
-      Vector x[Map::from], y[Map::to];
-#pragma GCC unroll 6
-      for (int i = 0; i < Map::from; ++i) x[i] = load(i, j);
-      Map::apply(x, y);
-#pragma GCC unroll 6
-      for (int i = 0; i < Map::to; ++i) half[i][j] = y[i];
-    }
-  }
-  // Calls store(i, j, the element of map X map') for all of them.
-  template <class Map, class Load, class Store>
-  __attribute__((always_inline)) static void both_sides(const Load& load, const Store& store) {
-    Vector half[Map::to][Map::from];
-    first_side<Map>(load, half);
-#pragma GCC unroll 6
-    for (int i = 0; i < Map::to; ++i) {
-      Vector y[Map::to];
-      Map::apply(half[i], y);
-#pragma GCC unroll 6
-      for (int j = 0; j < Map::to; ++j) store(i, j, y[j]);
-    }
-  }
-
-  static Vector load(const float* from) { return *reinterpret_cast<const Memory*>(from); }
-  static void store(float* to, Vector value) { *reinterpret_cast<Memory*>(to) = value; }
-
-  static Vector load(const float* from, int64_t count) {  // the first count lanes, and zeros
-    if (count >= lanes) return load(from);
-    float line[lanes] = {};
-    for (int64_t i = 0; i < count; ++i) line[i] = from[i];
-    return load(line);
-  }
-  static void store(float* to, int64_t count, Vector value) {
-    if (count >= lanes) return store(to, value);
-    float line[lanes];
-    store(line, value);
-    for (int64_t i = 0; i < count; ++i) to[i] = line[i];
-  }
+struct WinogradTransforms : WinogradSquares<lanes> {
+  using Squares = WinogradSquares<lanes>;
+  using Squares::load, Squares::planes_of, Squares::store;
+  using typename Squares::Maps, typename Squares::Vector;
+  template <class Float>
+  using Square = typename Squares::template Square<Float>;
 
   static int64_t padded(int64_t channels) { return (channels + 15) / 16 * 16; }
-
-  // Where pixel (i, j) of a patch is: in the image itself, or in a copy of what is inside it.
-  template <class Float>
-  struct Pixels {
-    Float* corner;
-    int64_t line, step;
-    Float* operator()(int i, int j) const { return corner + i * line + j * step; }
-  };
 
   template <int side>
   static bool inside(const WinogradPatch& patch, int64_t c) {
@@ -95,18 +46,26 @@ struct WinogradTransforms {
         each(patch.at + i * patch.line + j * patch.channels + c, (i * side + j) * lanes, patch.channels - c);
   }
 
-  // Takes pixels from one image, or combines those of two: the second may be null.
+  // Two images that are read together; the second may be null.
+  struct Two {
+    Square<const float> first, second;
+    void forget() {
+      first.forget();
+      second.forget();
+    }
+  };
+
+  // Takes pixels from one image, or combines those of two.
   template <class Map, class Combine>
   static void from_image(const float* image, const float* second, const WinogradPatch& patch, float* planes,
                          int64_t plane, const Combine& combine) {
     constexpr int side = Map::from;
     float copy[side * side * lanes], second_copy[side * side * lanes];
     for (int64_t c = 0; c < padded(patch.channels); c += lanes) {
-      const bool direct = inside<side>(patch, c);
-      Pixels<const float> pixels{copy, side * lanes, lanes}, seconds{second_copy, side * lanes, lanes};
-      if (direct) {
-        pixels = {image + (patch.at + c), patch.line, patch.channels};
-        if (second) seconds = {second + (patch.at + c), patch.line, patch.channels};
+      Two pixels{{copy, side * lanes, lanes}, {second_copy, side * lanes, lanes}};
+      if (inside<side>(patch, c)) {
+        pixels.first = {image + (patch.at + c), patch.line, patch.channels};
+        if (second) pixels.second = {second + (patch.at + c), patch.line, patch.channels};
       } else {
         for (int i = 0; i < side * side * lanes; ++i) copy[i] = second_copy[i] = 0;
         each_inside<side>(patch, c, [&](int64_t from, int64_t to, int64_t count) {
@@ -114,12 +73,14 @@ struct WinogradTransforms {
           if (second) store(second_copy + to, load(second + from, count));
         });
       }
-      both_sides<Map>([&](int i, int j) { return combine(pixels(i, j), seconds(i, j)); },
-                      [&](int i, int j, Vector y) { store(planes + (i * Map::to + j) * plane + c, y); });
+      Squares::template both_sides<Map>(
+          pixels, planes_of(planes + c, plane, Map::to),
+          [&](const Two& two, int i, int j) { return combine(two.first(i, j), two.second(i, j)); },
+          [](const auto& to, int i, int j, const Vector& y) { store(to(i, j), y); });
     }
   }
 
-  // Writes, or adds, finish(value, first of its channels).
+  // Writes, or adds, finish(value).
   template <class Map, bool add, class Finish>
   static void to_image(const float* planes, int64_t plane, const WinogradPatch& patch, float* image,
                        const Finish& finish) {
@@ -127,15 +88,17 @@ struct WinogradTransforms {
     float copy[side * side * lanes];
     for (int64_t c = 0; c < patch.channels; c += lanes) {
       const bool direct = inside<side>(patch, c);
-      const Pixels<float> pixels = direct ? Pixels<float>{image + (patch.at + c), patch.line, patch.channels}
-                                          : Pixels<float>{copy, side * lanes, lanes};
-      both_sides<Map>([&](int i, int j) { return load(planes + (i * Map::from + j) * plane + c); },
-                      [&](int i, int j, Vector y) {
-                        float* pixel = pixels(i, j);
-                        prefetch_tile(pixel, 4, patch);
-                        const Vector value = finish(y, c);
-                        store(pixel, add && direct ? load(pixel) + value : value);
-                      });
+      const Square<float> pixels = direct ? Square<float>{image + (patch.at + c), patch.line, patch.channels}
+                                          : Square<float>{copy, side * lanes, lanes};
+      Squares::template both_sides<Map>(
+          planes_of(planes + c, plane, Map::from), pixels,
+          [](const auto& from, int i, int j) { return load(from(i, j)); },
+          [&](const auto& to, int i, int j, const Vector& y) {
+            float* pixel = to(i, j);
+            prefetch_tile(pixel, 4, patch);
+            const Vector value = finish(y);
+            store(pixel, add && direct ? load(pixel) + value : value);
+          });
       if (!direct)
         each_inside<side>(patch, c, [&](int64_t to, int64_t from, int64_t count) {
           const Vector value = load(copy + from);
@@ -149,13 +112,10 @@ struct WinogradTransforms {
                                      [](const float* pixel, const float*) { return load(pixel); });
   }
   static void image_grad(const float* dv, int64_t plane, const WinogradPatch& patch, float* dx) {
-    to_image<typename Maps::ImageGrad, true>(dv, plane, patch, dx, [](Vector y, int64_t) { return y; });
+    to_image<typename Maps::ImageGrad, true>(dv, plane, patch, dx, [](Vector y) { return y; });
   }
-  static void result(const float* m, int64_t plane, const WinogradPatch& patch, const float* bias, bool relu,
-                     float* y) {
-    to_image<typename Maps::Result, false>(m, plane, patch, y, [=](Vector z, int64_t c) {
-      return activated(bias ? z + load(bias + c, patch.channels - c) : z, relu);
-    });
+  static void result(const float* m, int64_t plane, const WinogradPatch& patch, bool relu, float* y) {
+    to_image<typename Maps::Result, false>(m, plane, patch, y, [=](Vector z) { return activated(z, relu); });
   }
   static Vector activated(Vector z, bool relu) {
     if (relu) z = z <= 0.f ? Vector{} : z;  // keeps NaN
@@ -219,69 +179,78 @@ struct WinogradTransforms {
     return {first ? a.value : b.value, first ? a.which : b.which};
   }
 
-  static void pooled(const float* m, int64_t plane, const WinogradPatch& patch, const float* bias, bool relu, float* y,
-                     uint8_t* place) {
+  static void pooled(const float* m, int64_t plane, const WinogradPatch& patch, bool relu, float* y, uint8_t* place) {
     using Result = typename Maps::Result;
     for (int64_t c = 0; c < patch.channels; c += lanes) {
       const int64_t count = patch.channels - c;
-      const Vector shift = bias ? load(bias + c, count) : Vector{} * -1.f;  // z + -0 is z, also if z is -0
-      Vector half[4][6];
-      first_side<Result>([&](int i, int j) { return load(m + (i * 6 + j) * plane + c); }, half);
 #pragma GCC unroll 2
       for (int i = 0; i < 2; ++i) {  // two lines of results at a time: as many as stay in registers
-        Vector upper[4], lower[4];
-        Result::apply(half[2 * i], upper);
-        Result::apply(half[2 * i + 1], lower);
+        Vector lines[2][6], upper[4], lower[4];
+        auto from = planes_of(m + c, plane, 6);
+        from.forget();
+        Squares::template first_side<Result>(
+            2 * i, [&](int k, int j) { return load(from(k, j)); }, lines);
+        Result::apply(lines[0], upper);
+        Result::apply(lines[1], lower);
 #pragma GCC unroll 2
         for (int j = 0; j < 2; ++j) {
-          const auto result = [&](const Vector& z, int which) {
-            return Candidate{activated(z + shift, relu), Which{} + which};
-          };
+          const auto result = [&](const Vector& z, int which) { return Candidate{z, Which{} + which}; };
           const Candidate largest = larger(larger(result(upper[2 * j], 0), result(upper[2 * j + 1], 1)),
                                            larger(result(lower[2 * j], 2), result(lower[2 * j + 1], 3)));
           if (i >= patch.last_row || j >= patch.last_column) continue;
           const int64_t at = patch.at + i * patch.line + j * patch.channels + c;
           prefetch_tile(y + at, 2, patch);
-          store(y + at, count, largest.value);
+          store(y + at, count, activated(largest.value, relu));  // the largest of all with relu, too
           store_places(place + at, count, largest.which);
         }
       }
     }
   }
+  // dz of 2 x 2 windows, each of which has it at one of its four.
+  struct Windows {
+    Vector dz[2][2] = {};
+    Which which[2][2] = {};
+    Vector operator()(int i, int j) const {
+      return which[i / 2][j / 2] == i % 2 * 2 + j % 2 ? dz[i / 2][j / 2] : Vector{};
+    }
+    void forget() { asm("" : "+v"(which[0][0]), "+v"(which[0][1]), "+v"(which[1][0]), "+v"(which[1][1])); }
+  };
   template <class F>
   static void pooled_grad(const float* y, const float* dy, const uint8_t* place, const WinogradPatch& patch, float* w,
                           int64_t plane) {
     for (int64_t c = 0; c < padded(patch.channels); c += lanes) {
       const int64_t count = patch.channels - c;
-      Vector dz[2][2] = {};
-      Which which[2][2] = {};
+      Windows windows;
 #pragma GCC unroll 2
       for (int i = 0; i < 2; ++i)
 #pragma GCC unroll 2
         for (int j = 0; j < 2; ++j) {
           if (i >= patch.last_row || j >= patch.last_column || count <= 0) continue;
           const int64_t at = patch.at + i * patch.line + j * patch.channels + c;
-          dz[i][j] = load(dy + at, count);
-          if constexpr (F::reads) dz[i][j] *= F::slope(load(y + at, count));
-          which[i][j] = load_places(place + at, count);
+          Vector dz = load(dy + at, count);
+          if constexpr (F::reads) dz *= F::slope(load(y + at, count));
+          windows.dz[i][j] = dz;
+          windows.which[i][j] = load_places(place + at, count);
         }
-      both_sides<typename Maps::ResultGrad>(
-          [&](int i, int j) { return which[i / 2][j / 2] == i % 2 * 2 + j % 2 ? dz[i / 2][j / 2] : Vector{}; },
-          [&](int i, int j, Vector v) { store(w + (i * 6 + j) * plane + c, v); });
+      Squares::template both_sides<typename Maps::ResultGrad>(
+          windows, planes_of(w + c, plane, 6), [](const Windows& from, int i, int j) { return from(i, j); },
+          [](const auto& to, int i, int j, const Vector& v) { store(to(i, j), v); });
     }
   }
 
   static void weight(const float* g, int64_t tap, int64_t columns, float* u, int64_t plane) {
     for (int64_t c = 0; c < padded(columns); c += lanes)
-      both_sides<typename Maps::Weight>(
-          [&](int i, int j) { return c < columns ? load(g + (i * 3 + j) * tap + c, columns - c) : Vector{}; },
-          [&](int i, int j, Vector y) { store(u + (i * 6 + j) * plane + c, y); });
+      Squares::template both_sides<typename Maps::Weight>(
+          planes_of(g + c, tap, 3), planes_of(u + c, plane, 6),
+          [&](const auto& from, int i, int j) { return c < columns ? load(from(i, j), columns - c) : Vector{}; },
+          [](const auto& to, int i, int j, const Vector& y) { store(to(i, j), y); });
   }
   static void weight_grad(const float* du, int64_t plane, int64_t columns, float* dg, int64_t tap) {
     for (int64_t c = 0; c < columns; c += lanes)
-      both_sides<typename Maps::WeightGrad>(
-          [&](int i, int j) { return load(du + (i * 6 + j) * plane + c); },
-          [&](int i, int j, Vector y) { store(dg + (i * 3 + j) * tap + c, columns - c, y); });
+      Squares::template both_sides<typename Maps::WeightGrad>(
+          planes_of(du + c, plane, 6), planes_of(dg + c, tap, 3),
+          [](const auto& from, int i, int j) { return load(from(i, j)); },
+          [&](const auto& to, int i, int j, const Vector& y) { store(to(i, j), columns - c, y); });
   }
 
   static constexpr WinogradKernel kernel = {
