@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 namespace xent::cpu {
 
@@ -23,6 +24,23 @@ struct PhiloxLanes {
   static constexpr int count = bytes / 8;
   typedef uint64_t Vector __attribute__((vector_size(bytes)));
 };
+
+// Writes blocks, whose first two words are the lanes of one vector, and whose last two those of another.
+template <int bytes, int... lane>
+inline void store_blocks(typename PhiloxLanes<bytes>::Vector low, typename PhiloxLanes<bytes>::Vector high,
+                         uint32_t* words, std::integer_sequence<int, lane...>) {
+  constexpr int count = sizeof...(lane);
+  typename PhiloxLanes<bytes>::Vector blocks[2];
+#if defined(__clang__) || __GNUC__ >= 12
+  blocks[0] = __builtin_shufflevector(low, high, (lane / 2 + lane % 2 * count)...);
+  blocks[1] = __builtin_shufflevector(low, high, (count / 2 + lane / 2 + lane % 2 * count)...);
+#else
+  ((blocks[lane / (count / 2)][lane * 2 % count] = low[lane],
+    blocks[lane / (count / 2)][lane * 2 % count + 1] = high[lane]),
+   ...);
+#endif
+  __builtin_memcpy(words, blocks, sizeof blocks);
+}
 
 // multiply(a, b) gives the 64-bit products of the lower halves of the lanes of two vectors. Two vectors at a time,
 // since each step of a round waits for the one before.
@@ -56,13 +74,8 @@ inline void philox_lanes(uint64_t seed, uint64_t first, int64_t blocks, uint32_t
     }
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v)
-      for (int i = 0; i < Lanes::count; ++i) {
-        uint32_t* block = words + 4 * (done + v * Lanes::count + i);
-        block[0] = static_cast<uint32_t>(c0[v][i]);
-        block[1] = static_cast<uint32_t>(c1[v][i]);
-        block[2] = static_cast<uint32_t>(c2[v][i]);
-        block[3] = static_cast<uint32_t>(c3[v][i]);
-      }
+      store_blocks<bytes>((c0[v] & uint64_t{0xFFFFFFFF}) | c1[v] << 32, (c2[v] & uint64_t{0xFFFFFFFF}) | c3[v] << 32,
+                          words + 4 * (done + v * Lanes::count), std::make_integer_sequence<int, Lanes::count>());
   }
 }
 
