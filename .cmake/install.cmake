@@ -2,7 +2,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/xent")
 
-# The headers in folders named cpu are the kernels' own; these are for sources only.
+# The headers in folders named cpu are the kernels' own, those of the emulator are for tests; these are for sources only.
 set(private_headers)
 foreach(header require check windows describe prefetch shuffle atomic_file safetensors loss_call loss_rules label_guess
     conv2d refuse_unless torch_types onnxruntime_check as_dtype)
@@ -11,7 +11,7 @@ endforeach()
 foreach(folder IN LISTS xent_folders)
   if(EXISTS "${PROJECT_SOURCE_DIR}/${folder}")
     install(DIRECTORY ${folder} DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent"
-      FILES_MATCHING PATTERN "*.h" PATTERN cpu EXCLUDE ${private_headers})
+      FILES_MATCHING PATTERN "*.h" PATTERN cpu EXCLUDE PATTERN emulator EXCLUDE ${private_headers})
   endif()
 endforeach()
 install(FILES nn/xent.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent")

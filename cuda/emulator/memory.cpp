@@ -1,0 +1,135 @@
+#include "memory.h"
+
+#include <cuda_runtime.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include <xent/cuda/launch.cuh>
+
+#include "sanitizer.h"
+#include "stream.h"
+#include "threads.h"
+
+namespace xent::emulator {
+namespace {
+
+constexpr size_t guard = 256;  // on either side; also what cudaMalloc aligns to
+
+using Allocations = std::map<const char*, size_t>;
+Allocations& device_memory = *new Allocations;  // never destroyed: a program's globals may free what they hold later
+Allocations& pinned_memory = *new Allocations;
+
+size_t whole(size_t bytes) { return guard + (bytes + guard - 1) / guard * guard + guard; }
+
+bool contains(const Allocations& allocations, const void* begin, size_t bytes) {
+  const char* const first = static_cast<const char*>(begin);
+  auto after = allocations.upper_bound(first);
+  if (after == allocations.begin()) return false;
+  --after;
+  const size_t offset = static_cast<size_t>(first - after->first);
+  return offset <= after->second && bytes <= after->second - offset;
+}
+
+int accesses = 0;
+
+}  // namespace
+
+bool is_device_memory(const void* begin, size_t bytes) { return contains(device_memory, begin, bytes); }
+bool is_pinned_memory(const void* begin, size_t bytes) { return contains(pinned_memory, begin, bytes); }
+
+void check_device_pointer(const void* pointer, const char* kernel, int argument) {
+  if (pointer && !is_device_memory(pointer, 0))
+    throw KernelError(fmt::format("kernel {}: argument {} is {}, which is not in device memory, or no longer", kernel,
+                                  argument, pointer));
+}
+
+void check_guards(const char* kernel) {
+  if constexpr (checks_addresses) return;  // the access itself has been reported
+  static const std::string untouched(2 * guard, '\xff');
+  for (const auto& [data, bytes] : device_memory) {
+    const std::string_view before(data - guard, guard), behind(data + bytes, whole(bytes) - guard - bytes);
+    const auto stop_at = [&](ptrdiff_t byte) {
+      throw KernelError(fmt::format("kernel {}: wrote at byte {} of device memory of {} bytes", kernel, byte, bytes));
+    };
+    if (untouched.compare(0, guard, before) != 0)
+      stop_at(static_cast<ptrdiff_t>(before.find_first_not_of('\xff')) - static_cast<ptrdiff_t>(guard));
+    if (untouched.compare(0, behind.size(), behind) != 0)
+      stop_at(static_cast<ptrdiff_t>(bytes + behind.find_first_not_of('\xff')));
+  }
+}
+
+DeviceAccess::DeviceAccess() {
+  if (accesses++ > 0) return;
+  for (const auto& [data, bytes] : device_memory) allow(data, bytes);
+}
+DeviceAccess::~DeviceAccess() {
+  if (--accesses > 0) return;
+  for (const auto& [data, bytes] : device_memory) forbid(data, bytes);
+}
+
+}  // namespace xent::emulator
+
+using namespace xent::emulator;
+
+extern "C" {
+
+cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  const DeviceLock lock;
+  *pointer = nullptr;
+  if (forbidden_in_capture()) return remember(cudaErrorStreamCaptureUnsupported);
+  if (bytes == 0) return cudaSuccess;
+  if (bytes > size_t{1} << 40) return remember(cudaErrorMemoryAllocation);
+  char* const begin = static_cast<char*>(std::aligned_alloc(guard, whole(bytes)));
+  if (!begin) return remember(cudaErrorMemoryAllocation);
+  std::memset(begin, 0xff, whole(bytes));
+  forbid(begin, whole(bytes));
+  device_memory[begin + guard] = bytes;
+  *pointer = begin + guard;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* pointer) {
+  const DeviceLock lock;
+  if (forbidden_in_capture()) return remember(cudaErrorStreamCaptureUnsupported);
+  if (!pointer) return cudaSuccess;
+  const auto found = device_memory.find(static_cast<char*>(pointer));
+  if (found == device_memory.end()) return remember(cudaErrorInvalidValue);
+  drain_before_release();
+  char* const begin = static_cast<char*>(pointer) - guard;
+  allow(begin, whole(found->second));
+  device_memory.erase(found);
+  std::free(begin);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  const DeviceLock lock;
+  *total = size_t{1} << 40;
+  *free = *total;
+  for (const auto& allocation : device_memory) *free -= allocation.second;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
+  const DeviceLock lock;
+  if (forbidden_in_capture()) return remember(cudaErrorStreamCaptureUnsupported);
+  *pointer = std::malloc(bytes);
+  if (!*pointer) return remember(cudaErrorMemoryAllocation);
+  pinned_memory[static_cast<char*>(*pointer)] = bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* pointer) {
+  const DeviceLock lock;
+  if (!pointer) return cudaSuccess;
+  if (pinned_memory.erase(static_cast<char*>(pointer)) == 0) return remember(cudaErrorInvalidValue);
+  drain_before_release();
+  std::free(pointer);
+  return cudaSuccess;
+}
+
+}  // extern "C"

@@ -1,0 +1,26 @@
+// Device memory: bytes on the host that are known to be the device's. Fresh ones are 0xff (a NaN in f32, f16 and bf16),
+// and on either side are bytes that nobody may touch. The functions that programs call, cudaMalloc and so on, are
+// NVIDIA's own declarations.
+#pragma once
+
+#include <cstddef>
+
+namespace xent::emulator {
+
+// Says whether all these bytes belong to one allocation that has not been freed.
+bool is_device_memory(const void* begin, size_t bytes);
+bool is_pinned_memory(const void* begin, size_t bytes);
+
+// Throws KernelError if somebody wrote beside an allocation.
+void check_guards(const char* kernel);
+
+// While it lives, device memory may be accessed. Otherwise AddressSanitizer reports who does: the host.
+class DeviceAccess {
+ public:
+  DeviceAccess();
+  ~DeviceAccess();
+  DeviceAccess(const DeviceAccess&) = delete;
+  DeviceAccess& operator=(const DeviceAccess&) = delete;
+};
+
+}  // namespace xent::emulator
