@@ -1,4 +1,4 @@
-# Tests of kernels on the CPU, where there are the toolkit's headers.
+# Tests of kernels on the CPU, where there are the toolkit's headers (docs/emulator.md).
 set(XENT_CUDA_EMULATOR AUTO CACHE STRING "Tests of CUDA kernels on the CPU: AUTO (where the toolkit's headers are), ON, OFF")
 set_property(CACHE XENT_CUDA_EMULATOR PROPERTY STRINGS AUTO ON OFF)
 if(NOT XENT_CUDA_EMULATOR MATCHES "^(AUTO|ON|OFF)$")
@@ -19,7 +19,8 @@ endif()
 include("${PROJECT_SOURCE_DIR}/cuda/emulator/emulator.cmake")
 
 xent_emulator(emulator)
-foreach(name emulator_kernels emulator_device)
+xent_emulator_blas(emulator_blas_library emulator)
+foreach(name emulator_kernels emulator_device emulator_blas)
   add_executable(${name} ${name}.cpp)
   target_link_libraries(${name} PRIVATE doctest_main)
   xent_emulated(${name} emulator)
@@ -29,6 +30,8 @@ foreach(name emulator_kernels emulator_device)
   set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS threads)
   add_dependencies(threads_tests ${name})
 endforeach()
+
+target_link_libraries(emulator_blas PRIVATE emulator_blas_library)
 
 # The program of planted bugs in three builds, or in a build with sanitizers in that one.
 add_executable(emulator_finds emulator_finds.cpp)

@@ -1,7 +1,8 @@
-# The emulator: runs CUDA C++ on the CPU, for tests. Of the toolkit it needs the headers alone.
+# The emulator: runs CUDA C++ on the CPU, for tests (docs/emulator.md). Of the toolkit it needs the headers alone.
 #
 # xent_emulator(NAME [SANITIZERS]) adds a library of that name; what links it sees the toolkit's headers. A program with
 # kernels must be compiled with the same sanitizers: xent_emulated(PROGRAM NAME [SANITIZERS]) does both.
+# xent_emulator_blas(NAME EMULATOR) adds cuBLAS and cuBLASLt.
 set(emulator_dir "${CMAKE_CURRENT_LIST_DIR}")
 
 function(xent_emulator name)
@@ -31,4 +32,12 @@ function(xent_emulated program emulator)
     target_compile_options(${program} PRIVATE -fsanitize=${ARGN} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
     target_link_options(${program} PRIVATE -fsanitize=${ARGN})
   endif()
+endfunction()
+
+function(xent_emulator_blas name emulator)
+  file(GLOB sources CONFIGURE_DEPENDS ${emulator_dir}/blas/*.cpp)
+  add_library(${name} STATIC ${sources})
+  target_link_libraries(${name} PUBLIC ${emulator} PRIVATE Eigen3::Eigen fmt::fmt)
+  xent_compile_options(${name})
+  target_compile_options(${name} PRIVATE -O2)
 endfunction()
