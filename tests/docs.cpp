@@ -41,7 +41,7 @@ TEST_CASE("docs/ops.md is what the op table prints (XENT_UPDATE_DOCS=1 tests/run
 }
 
 TEST_CASE("every file that a page names is there") {
-  const std::regex name(R"re(`((?:core|ops|nn|examples|tests|docs)/[A-Za-z0-9_./-]*[A-Za-z0-9_])`)re");
+  const std::regex name(R"re(`((?:core|ops|cuda|nn|examples|tests|docs)/[A-Za-z0-9_./-]*[A-Za-z0-9_])`)re");
   const std::regex link(R"re(\]\(([A-Za-z0-9_./-]+)(?:#[^)]*)?\))re");
   std::vector<fs::path> pages = {root / "README.md"};
   for (const auto& entry : fs::recursive_directory_iterator(root / "docs"))
@@ -96,7 +96,7 @@ TEST_CASE("code that a page quotes is in the file that it names") {
 }
 
 TEST_CASE("no source file has grown beyond what a reader takes in at once") {
-  for (const char* folder : {"core", "ops", "nn", "examples"})
+  for (const char* folder : {"core", "ops", "cuda", "nn", "examples"})
     for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
       if (entry.path().extension() != ".h" && entry.path().extension() != ".cpp") continue;
       const std::string text = read(entry.path());
