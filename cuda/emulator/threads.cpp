@@ -190,9 +190,12 @@ void wake(Thread& thread) {
   ready.push_back(thread.linear);
 }
 
-void stop_kernel(const std::string& what) {
+void report(const std::string& what) {
   error = fmt::format("kernel {}, block ({}, {}, {}), thread ({}, {}, {}): {}", kernel, block_index.x, block_index.y,
                       block_index.z, current->index.x, current->index.y, current->index.z, what);
+}
+
+void leave_kernel() {
   release(&all_returned);
   for (;;) switch_to(Fiber::host());  // which does not come back
 }

@@ -44,12 +44,16 @@ void end_blocks();
 void wait(Thread::State state, Site site);
 void wake(Thread& thread);
 
-// Ends the kernel with a KernelError that names kernel, block and thread.
-[[noreturn]] void stop_kernel(const std::string& what);
+// The two steps of stop: strings are done with before the stack is left for good, since nothing on it is ever
+// destroyed.
+void report(const std::string& what);
+[[noreturn]] void leave_kernel();
 
+// Ends the kernel with a KernelError that names kernel, block and thread.
 template <class... Args>
 [[noreturn]] void stop(fmt::format_string<Args...> text, Args&&... args) {
-  stop_kernel(fmt::format(text, std::forward<Args>(args)...));
+  report(fmt::format(text, std::forward<Args>(args)...));
+  leave_kernel();
 }
 
 }  // namespace xent::emulator
