@@ -19,20 +19,13 @@ using emulator::Order;
 
 namespace {
 
-#if defined(__SANITIZE_THREAD__)
-constexpr bool small = true;  // ThreadSanitizer takes a third of a millisecond to begin a thread
-#else
-constexpr bool small = false;
-#endif
-
 // Calls compute(), which returns values, in many orders, and gives back what it returned in all of them.
 template <class F>
 auto in_all_orders(F&& compute) {
   const emulator::ScheduleScope forward({Order::forward, 0});
   const auto expected = compute();
-  std::vector<emulator::Schedule> others = {{Order::backward, 0}, {Order::shuffled, 1}};
-  if (!small)
-    for (uint64_t seed = 2; seed < 6; ++seed) others.push_back({Order::shuffled, seed});
+  std::vector<emulator::Schedule> others = {{Order::backward, 0}};
+  for (uint64_t seed = 1; seed < 6; ++seed) others.push_back({Order::shuffled, seed});
   for (const emulator::Schedule& other : others) {
     CAPTURE(other.seed);
     const emulator::ScheduleScope scope(other);

@@ -47,7 +47,8 @@ __global__ void __launch_bounds__(threads)
   float total = 0;
   for (unsigned block = 0; block < gridDim.x; ++block) total += partial[block];
   *result = total;
-  *ticket = 0;  // for the next launch, or the next replay
+  // For the next launch, or the next replay. Atomic too: the fence comes before the other blocks' atomics, not after.
+  atomicExch(ticket, 0u);
 }
 
 // A tile in shared memory: read along rows, written along columns, both coalesced.

@@ -29,7 +29,8 @@ bool Site::operator==(const Site& other) const {
 namespace {
 
 std::vector<std::unique_ptr<Fiber>> fibers;
-std::vector<Fiber*> parked;      // fibers whose thread has returned
+std::vector<Fiber*> parked;      // fibers that any thread may take
+std::vector<Fiber*> spent;       // under ThreadSanitizer: those whose thread has returned in this kernel
 std::vector<uint32_t> in_order;  // all threads, the first to run last
 std::vector<uint32_t> fresh, ready;
 Shuffler shuffler(0);
@@ -37,7 +38,13 @@ bool shuffled = false;
 const char* kernel = "";
 const std::function<void()>* kernel_body = nullptr;
 std::string error;
-char all_returned;  // a token: what a thread did before it returned is seen by whoever waits for the kernel
+// Tokens: what the host did before a block began is seen by its threads, and what they did before they returned by
+// whoever waits for the kernel.
+char begun, all_returned;
+
+// To ThreadSanitizer a fiber is a thread, and beginning one takes it long. One that has ended may be used again by a
+// later kernel, which is ordered after this one; but in the same kernel only after it has been made anew.
+constexpr size_t most_fibers = finds_races ? 4096 : 1024;
 
 uint32_t take(std::vector<uint32_t>& from) {
   if (shuffled) std::swap(from[shuffler.below(from.size())], from.back());
@@ -56,10 +63,12 @@ Thread* next_thread() {
 void run_threads();
 
 Fiber* take_fiber() {
-  if (parked.empty()) return fibers.emplace_back(std::make_unique<Fiber>(run_threads)).get();
-  Fiber* fiber = parked.back();
-  parked.pop_back();
-  if constexpr (finds_races) fiber->rewind();
+  if (parked.empty() && fibers.size() < most_fibers)
+    return fibers.emplace_back(std::make_unique<Fiber>(run_threads)).get();
+  std::vector<Fiber*>& from = parked.empty() ? spent : parked;
+  Fiber* const fiber = from.back();
+  from.pop_back();
+  if (&from == &spent) fiber->rewind();
   return fiber;
 }
 
@@ -74,6 +83,7 @@ void give_turn(Thread* thread) {
 // The body of every fiber. Where no thread waits, a whole block runs here as a plain loop, without a switch.
 void run_threads() {
   for (;;) {
+    acquire(&begun);
     (*kernel_body)();
     Thread& thread = self();
     thread.state = Thread::State::returned;
@@ -82,8 +92,8 @@ void run_threads() {
     check_return_in_warp(thread);
     release(&all_returned);
     Fiber* const fiber = std::exchange(thread.fiber, nullptr);
-    if constexpr (finds_races) {  // a stack is used again only when nobody stands on it
-      parked.push_back(fiber);
+    if constexpr (finds_races) {
+      spent.push_back(fiber);
       switch_to(Fiber::host());
       continue;
     }
@@ -111,13 +121,16 @@ std::string who_waits() {
   return text;
 }
 
-// Leaves nothing of a block that has failed: its threads are never resumed.
+// Leaves nothing of a block that has failed. Its threads get a last turn to say, in wait, that all they did is done:
+// the host frees what they have used.
 void drop_threads() {
-  for (Thread& thread : block.threads)
-    if (Fiber* fiber = std::exchange(thread.fiber, nullptr)) {
-      fiber->rewind();
-      parked.push_back(fiber);
-    }
+  for (Thread& thread : block.threads) {
+    if (!thread.fiber) continue;
+    const bool waits = thread.state != Thread::State::running && thread.state != Thread::State::returned;
+    if (finds_races && waits) switch_to(*thread.fiber);
+    thread.fiber->rewind();
+    parked.push_back(std::exchange(thread.fiber, nullptr));
+  }
 }
 
 }  // namespace
@@ -144,8 +157,8 @@ void prepare_blocks(const char* name, dim3 extent) {
   // Fibers allocate nothing: what one of them frees and another takes would look like a race.
   fresh.reserve(count);
   ready.reserve(count);
-  fibers.reserve(1024);
-  parked.reserve(1024);
+  for (auto* list : {&parked, &spent}) list->reserve(most_fibers);
+  fibers.reserve(most_fibers);
   Fiber::adopt_host();
 }
 
@@ -157,6 +170,7 @@ void run_block(const std::function<void()>& body) {
   ready.clear();
   clear_barrier();
   clear_warps();
+  release(&begun);
   while (error.empty()) {
     Thread* const next = next_thread();
     if (!next) break;
@@ -169,13 +183,17 @@ void run_block(const std::function<void()>& body) {
                     block.threads.size() - block.returned, who_waits());
   current = nullptr;
   if (!error.empty()) {
-    end_blocks();
     drop_threads();
+    end_blocks();
     throw KernelError(std::exchange(error, {}));
   }
 }
 
-void end_blocks() { acquire(&all_returned); }
+void end_blocks() {
+  acquire(&all_returned);
+  parked.insert(parked.end(), spent.begin(), spent.end());
+  spent.clear();
+}
 
 void wait(Thread::State state, Site site) {
   Thread& thread = self();
@@ -183,6 +201,7 @@ void wait(Thread::State state, Site site) {
   thread.site = site;
   // A stack that one thread of the kernel made for another would order the two.
   give_turn(finds_races ? nullptr : next_thread());
+  if (finds_races && !error.empty()) leave_kernel();
 }
 
 void wake(Thread& thread) {
