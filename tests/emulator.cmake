@@ -20,7 +20,7 @@ include("${PROJECT_SOURCE_DIR}/cuda/emulator/emulator.cmake")
 
 xent_emulator(emulator)
 xent_emulator_blas(emulator_blas_library emulator)
-foreach(name emulator_kernels emulator_device emulator_blas)
+foreach(name emulator_kernels emulator_functions emulator_device emulator_blas)
   add_executable(${name} ${name}.cpp)
   target_link_libraries(${name} PRIVATE doctest_main)
   xent_emulated(${name} emulator)
