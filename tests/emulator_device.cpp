@@ -1,6 +1,8 @@
 // The emulated device: memory, streams, events and graphs behave as CUDA promises, and where CUDA promises nothing they
 // do what shows a mistake.
+#include <algorithm>
 #include <cmath>
+#include <set>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -57,7 +59,46 @@ struct Rows {
   }
 };
 
+// Writes down who comes: out[0] counts, and out[n] is the n-th.
+__global__ void queue_up(int* out) { out[1 + atomicAdd(&out[0], 1)] = static_cast<int>(blockIdx.x * 10 + threadIdx.x); }
+
 }  // namespace
+
+TEST_CASE("blocks and threads come in the order of the schedule") {
+  const auto order_of = [](emulator::Schedule schedule) {
+    const emulator::ScheduleScope scope(schedule);
+    const DeviceArray<int> out(std::vector<int>(7));
+    check(cuda::launch({"queue_up", 2, 3}, queue_up, out.data()));
+    const std::vector<int> values = out.values();
+    return std::vector<int>(values.begin() + 1, values.end());
+  };
+  const std::vector<int> forward = {0, 1, 2, 10, 11, 12};
+  CHECK(order_of({Order::forward, 0}) == forward);
+  CHECK(order_of({Order::backward, 0}) == std::vector<int>{12, 11, 10, 2, 1, 0});
+  std::set<std::vector<int>> shuffled;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    std::vector<int> order = order_of({Order::shuffled, seed});
+    CHECK(order == order_of({Order::shuffled, seed}));
+    shuffled.insert(order);
+    std::sort(order.begin(), order.end());
+    CHECK(order == forward);
+  }
+  CHECK(shuffled.size() > 10);
+}
+
+TEST_CASE("a copy from pageable memory has read it on return, one from pinned memory has not") {
+  const Stream stream;
+  const DeviceArray<float> x(1);
+  const Pinned pinned(1);
+  float pageable = 1;
+  check(cudaMemcpyAsync(x.data(), &pageable, sizeof(float), cudaMemcpyHostToDevice, stream.handle));
+  pageable = 2;
+  CHECK(x.values()[0] == 1);
+  pinned.data[0] = 1;
+  check(cudaMemcpyAsync(x.data(), pinned.data, sizeof(float), cudaMemcpyHostToDevice, stream.handle));
+  pinned.data[0] = 2;
+  CHECK(x.values()[0] == 2);
+}
 
 TEST_CASE("fresh device memory holds NaNs") {
   for (const float value : DeviceArray<float>(5).values()) CHECK(std::isnan(value));

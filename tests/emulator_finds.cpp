@@ -25,6 +25,7 @@ const std::vector<Planted> by_the_emulator = {
      {R"(kernel planted, block \(0, 0, 0\), thread \(\d+, 0, 0\): divergent __syncthreads: this thread is at emulator_planted.cpp:\d+)"}},
     {"return_before_barrier",
      {R"(returns while \d+ threads wait for it in __syncthreads at emulator_planted.cpp:\d+)"}},
+    {"return_before_all", {R"(__syncthreads at emulator_planted.cpp:\d+, but 1 of 32 threads have returned)"}},
     {"barrier_against_warp",
      {R"(deadlock, of 32 threads 32 wait for others that do not come: 16 in __syncthreads at .*, 16 in __syncwarp with mask)"}},
     {"shuffle_from_outside", {R"(__shfl_xor_sync at .*: lane \d+ reads from lane \d+, which did not take part)"}},

@@ -26,8 +26,9 @@ __global__ void divergent_barrier(float* out) {
   out[threadIdx.x] = 0;
 }
 
+template <int thread>
 __global__ void return_before_barrier(float* out) {
-  if (threadIdx.x == 5) return;
+  if (threadIdx.x == thread) return;
   __syncthreads();
   out[threadIdx.x] = 0;
 }
@@ -252,7 +253,8 @@ void missing_event() {
 
 const std::map<std::string, std::function<void()>> bugs = {
     {"divergent_barrier", on_floats(divergent_barrier, 1, 32)},
-    {"return_before_barrier", on_floats(return_before_barrier, 1, 32)},
+    {"return_before_barrier", on_floats(return_before_barrier<5>, 1, 32)},
+    {"return_before_all", on_floats(return_before_barrier<0>, 1, 32)},
     {"barrier_against_warp", on_floats(barrier_against_warp, 1, 32)},
     {"shuffle_from_outside", on_floats(shuffle_from_outside, 1, 32)},
     {"lanes_missing", on_floats(lanes_missing, 1, 32)},
