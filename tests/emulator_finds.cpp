@@ -16,8 +16,8 @@
 namespace {
 
 struct Planted {
-  const char* bug;
-  std::vector<const char*> reported;  // regular expressions, each of which is in the text
+  std::string bug;
+  std::vector<std::string> reported;  // regular expressions, each of which is in the text
 };
 
 const std::vector<Planted> by_the_emulator = {
@@ -70,7 +70,7 @@ const std::vector<Planted> by_the_race_detector = {
     {"last_block", {R"(ThreadSanitizer: data race)", R"(last_block)"}},
 };
 
-const std::vector<const char*> mended = {"missing_barrier_mended",     "tail_in_place_mended",
+const std::vector<std::string> mended = {"missing_barrier_mended",     "tail_in_place_mended",
                                          "two_blocks_one_word_mended", "shuffle_as_barrier_mended",
                                          "last_block_mended",          "missing_event_mended"};
 
@@ -93,14 +93,14 @@ Outcome run(const std::string& program, const std::string& bug) {
 void check_reported(const std::string& program, const std::vector<Planted>& all) {
   for (const Planted& planted : all) {
     const Outcome outcome = run(program, planted.bug);
-    for (const char* part : planted.reported)
+    for (const std::string& part : planted.reported)
       CHECK_MESSAGE(std::regex_search(outcome.text, std::regex(part)), planted.bug, " should say ", part, ": ",
                     outcome.text);
   }
 }
 
 void check_not_reported(const std::string& program) {
-  for (const char* name : mended) {
+  for (const std::string& name : mended) {
     const Outcome outcome = run(program, name);
     CHECK_MESSAGE(outcome.text == "done\n", name, ": ", outcome.text);
     CHECK(outcome.status == 0);

@@ -128,9 +128,9 @@ __global__ void __launch_bounds__(128) keep_positive(const int* in, int count, i
 // Shuffles upward: running sums along a warp; in a block of fewer than 32 threads too.
 __global__ void running_sums(const int* in, int* out) {
   int value = in[threadIdx.x];
-  for (int distance = 1; distance < 32; distance *= 2) {
+  for (unsigned distance = 1; distance < 32; distance *= 2) {
     const int other = __shfl_up_sync(0xffffffffu, value, distance);
-    if (static_cast<int>(threadIdx.x) % 32 >= distance) value += other;
+    if (threadIdx.x % 32 >= distance) value += other;
   }
   out[threadIdx.x] = value;
 }

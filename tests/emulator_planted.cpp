@@ -129,8 +129,8 @@ __global__ void shared_out_of_bounds(float* out) {
 }
 
 __global__ void misaligned_pack(const float* x, float* out) {
-  const float4 pack = *reinterpret_cast<const float4*>(x + 1 + 4 * threadIdx.x);
-  out[threadIdx.x] = pack.x;
+  const float4& pack = *reinterpret_cast<const float4*>(x + 1 + 4 * threadIdx.x);
+  out[threadIdx.x] = pack.x + pack.w;
 }
 
 __global__ void offset_in_32_bits(int row, int columns, float* out) {

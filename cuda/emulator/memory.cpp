@@ -52,8 +52,8 @@ void check_guards(const char* kernel) {
   static const std::string untouched(2 * guard, '\xff');
   for (const auto& [data, bytes] : device_memory) {
     const std::string_view before(data - guard, guard), behind(data + bytes, whole(bytes) - guard - bytes);
-    const auto stop_at = [&](ptrdiff_t byte) {
-      throw KernelError(fmt::format("kernel {}: wrote at byte {} of device memory of {} bytes", kernel, byte, bytes));
+    const auto stop_at = [kernel, all = bytes](ptrdiff_t byte) {
+      throw KernelError(fmt::format("kernel {}: wrote at byte {} of device memory of {} bytes", kernel, byte, all));
     };
     if (untouched.compare(0, guard, before) != 0)
       stop_at(static_cast<ptrdiff_t>(before.find_first_not_of('\xff')) - static_cast<ptrdiff_t>(guard));
