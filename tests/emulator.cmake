@@ -1,5 +1,5 @@
 # Tests of kernels on the CPU, where there are the toolkit's headers (docs/emulator.md).
-set(XENT_CUDA_EMULATOR AUTO CACHE STRING "Tests of CUDA kernels on the CPU: AUTO (where the toolkit's headers are), ON, OFF")
+set(XENT_CUDA_EMULATOR AUTO CACHE STRING "Tests of CUDA kernels on the CPU: AUTO (where there are headers), ON, OFF")
 set_property(CACHE XENT_CUDA_EMULATOR PROPERTY STRINGS AUTO ON OFF)
 if(NOT XENT_CUDA_EMULATOR MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "XENT_CUDA_EMULATOR='${XENT_CUDA_EMULATOR}': expected AUTO, ON or OFF.")

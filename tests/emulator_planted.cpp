@@ -97,17 +97,17 @@ __global__ void shuffle_as_barrier(float* out) {
   out[threadIdx.x] = one + values[threadIdx.x ^ 1];
 }
 
-template <bool mended>
+template <bool fence_before, bool fence_after>
 __global__ void last_block(float* partial, unsigned* ticket, float* sum) {
   XENT_SHARED(bool, is_last, 1);
   if (threadIdx.x == 0) {
     partial[blockIdx.x] = 1;
-    if (mended) __threadfence();
+    if (fence_before) __threadfence();
     is_last[0] = atomicAdd(ticket, 1u) == gridDim.x - 1;
   }
   __syncthreads();
   if (!is_last[0] || threadIdx.x > 0) return;
-  if (mended) __threadfence();
+  if (fence_after) __threadfence();
   float total = 0;
   for (unsigned i = 0; i < gridDim.x; ++i) total += partial[i];
   *sum = total;
@@ -169,11 +169,11 @@ std::function<void()> on_floats(void (*kernel)(float*), unsigned blocks, unsigne
   };
 }
 
-template <bool mended>
+template <bool fence_before, bool fence_after>
 void run_last_block() {
   DeviceArray<float> partial(4), sum(1);
   DeviceArray<unsigned> ticket(std::vector<unsigned>{0});
-  run(last_block<mended>, 4, 32, partial.data(), ticket.data(), sum.data());
+  run(last_block<fence_before, fence_after>, 4, 32, partial.data(), ticket.data(), sum.data());
 }
 
 void launch_limits() {
@@ -267,8 +267,9 @@ const std::map<std::string, std::function<void()>> bugs = {
     {"two_blocks_one_word_mended", on_floats(two_blocks_one_word<true>, 2, 2)},
     {"shuffle_as_barrier", on_floats(shuffle_as_barrier<false>, 1, 32)},
     {"shuffle_as_barrier_mended", on_floats(shuffle_as_barrier<true>, 1, 32)},
-    {"last_block", run_last_block<false>},
-    {"last_block_mended", run_last_block<true>},
+    {"last_block", run_last_block<false, true>},
+    {"last_block_reads", run_last_block<true, false>},
+    {"last_block_mended", run_last_block<true, true>},
     {"tail_in_place", [] { run(tail_in_place<false>, 1, 64, DeviceArray<float>(64).data(), 7); }},
     {"tail_in_place_mended", [] { run(tail_in_place<true>, 1, 64, DeviceArray<float>(64).data(), 7); }},
     {"host_pointer",

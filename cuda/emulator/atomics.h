@@ -27,6 +27,7 @@ concept Swapped = AnyOf<T, int, unsigned, Atomic64>;
 // Stores f(value) in place of value, and returns value.
 template <class T, class F>
 T update(T* address, F&& f) {
+  note_atomic();
   using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
   Bits* const bits = reinterpret_cast<Bits*>(address);
   Bits before = __atomic_load_n(bits, __ATOMIC_RELAXED);

@@ -68,9 +68,14 @@ Schedule schedule() { return current_schedule; }
 ScheduleScope::ScheduleScope(Schedule schedule) : before_(std::exchange(current_schedule, schedule)) {}
 ScheduleScope::~ScheduleScope() { current_schedule = before_; }
 
+void note_atomic() {
+  if constexpr (finds_races) self().did_atomic = true;
+}
+
+// What others did before their fences is seen by who has read an atomic, and then has a fence too.
 void fence() {
   release(&fence_token);
-  acquire(&fence_token);
+  if (finds_races && self().did_atomic) acquire(&fence_token);
 }
 
 cudaError_t enqueue_kernel(const cuda::Launch& launch, const void* kernel, std::function<void()> check,

@@ -165,7 +165,10 @@ void prepare_blocks(const char* name, dim3 extent) {
 void run_block(const std::function<void()>& body) {
   kernel_body = &body;
   block.returned = 0;
-  for (Thread& thread : block.threads) thread.state = Thread::State::fresh;
+  for (Thread& thread : block.threads) {
+    thread.state = Thread::State::fresh;
+    thread.did_atomic = false;
+  }
   fresh.assign(in_order.begin(), in_order.end());
   ready.clear();
   clear_barrier();

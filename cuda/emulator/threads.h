@@ -23,6 +23,7 @@ struct Thread : Coordinates {
   Fiber* fiber = nullptr;      // from its first turn on
   Site site;                   // where it waits
   Meeting* meeting = nullptr;  // what it waits for, in_warp
+  bool did_atomic = false;     // in this block
 };
 
 struct Block {
