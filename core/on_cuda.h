@@ -4,6 +4,7 @@
 #pragma once
 
 #if defined(XENT_WITH_CUDA)
+#include <xent/cuda/kernels.h>
 #define ON_CUDA(...) &cuda::__VA_ARGS__
 #else
 #define ON_CUDA(...) nullptr

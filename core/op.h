@@ -93,6 +93,7 @@ struct Slice {
 
 struct Stream {
   void* handle = nullptr;  // cudaStream_t on CUDA
+  void* errors = nullptr;  // on CUDA where kernels tell of bad labels: cuda/error_record.h
 };
 
 // What a kernel sees: slices and attributes, never a Tensor or a Tape. It writes every element of out (forward) or of
@@ -101,7 +102,7 @@ struct Call {
   std::span<const Slice> in = {}, out = {};
   std::span<const Slice> grad_in = {}, grad_out = {};  // backward only
   Attrs attrs = {};
-  void* workspace = nullptr;  // as many bytes as the kernel's workspace function said
+  void* workspace = nullptr;  // as many bytes as the device's workspace function said
   Stream stream = {};
 };
 
@@ -110,7 +111,8 @@ using KernelFunction = void (*)(const Call&);
 struct Kernel {
   KernelFunction cpu = nullptr;
   KernelFunction cuda = nullptr;
-  size_t (*workspace)(const Call&) = nullptr;  // bytes of scratch; reads shapes and attributes only
+  size_t (*workspace)(const Call&) = nullptr;       // bytes of scratch on the CPU; reads shapes and attributes only
+  size_t (*cuda_workspace)(const Call&) = nullptr;  // the same on CUDA
 
   explicit constexpr operator bool() const { return cpu || cuda; }
 };
