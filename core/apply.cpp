@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <functional>
 
+#include <xent/core/memory.h>
 #include <xent/core/op.h>
 #include <xent/core/profile.h>
 #include <xent/core/require.h>
@@ -95,17 +96,18 @@ Tensors apply(const Op& op, std::span<const Tensor> inputs, const Attrs& attrs) 
 }
 
 void launch(const Op& op, const Kernel& kernel, Call call, Device device) {
-  const KernelFunction function = device.kind == Device::Kind::cpu ? kernel.cpu : kernel.cuda;
-  require<DeviceError>(function != nullptr, "{}: no {} kernel in this build", op.name,
-                       device.kind == Device::Kind::cpu ? "CPU" : "CUDA");
+  const bool on_cuda = device.kind == Device::Kind::cuda;
+  const KernelFunction function = on_cuda ? kernel.cuda : kernel.cpu;
+  require<DeviceError>(function != nullptr, "{}: no {} kernel in this build", op.name, on_cuda ? "CUDA" : "CPU");
   StorageRef workspace;  // given back after the launch: later launches of the same stream may have it
-  if (kernel.workspace) {
-    workspace = Storage::allocate(kernel.workspace(call), device);
+  if (const auto workspace_bytes = on_cuda ? kernel.cuda_workspace : kernel.workspace) {
+    workspace = Storage::allocate(workspace_bytes(call), device);
     call.workspace = workspace->data();
   }
+  if (on_cuda) call.stream = memory(device).stream(device.index);
   if (StepState* step = running_step(); step && step->recording)
-    step->recording->launches.emplace_back(op, function, call);
-  run_kernel(op, function, call);
+    step->recording->launches.emplace_back(op, function, call, device);
+  run_kernel(op, function, call, device);
 }
 
 Specs same_as_input(std::span<const Spec> in, const Attrs&) {

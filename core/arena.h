@@ -25,6 +25,9 @@ class Arena : public std::enable_shared_from_this<Arena> {
   // Starts a call: forgets every block handed out. Handles of earlier calls are stale from here on.
   void begin_call();
 
+  // Returns the arena for another device of the same calls: this one, or a part of it that is made when first asked for.
+  Arena& on(Device device);
+
   // Makes what is handed out now stay so: begin_call() goes back to here. The slots of a plan's inputs.
   void keep();
 
@@ -55,6 +58,8 @@ class Arena : public std::enable_shared_from_this<Arena> {
     size_t bytes;
   };
 
+  std::byte* take_block(size_t size);
+
   Device device_;
   std::atomic<uint64_t> generation_ = 1;
   mutable std::mutex mutex_;  // a handle may be dropped on another thread
@@ -63,6 +68,7 @@ class Arena : public std::enable_shared_from_this<Arena> {
   size_t used_ = 0;                        // bytes of it that are cut
   size_t kept_chunk_ = 0, kept_used_ = 0;  // where begin_call() goes back to
   std::map<size_t, std::vector<std::byte*>> free_;
+  std::vector<std::shared_ptr<Arena>> others_;  // on other devices
 };
 
 }  // namespace xent

@@ -13,7 +13,7 @@ namespace xent {
 
 // Rounds to a float whose last bit is 1 if anything was lost. Rounding that once more, to 16 bits, gives what rounding
 // the double at once would; a float rounded to nearest may be a tie that the double was not.
-inline float round_to_odd(double value) {
+constexpr float round_to_odd(double value) {
   const auto nearest = static_cast<float>(value);
   const auto back = static_cast<double>(nearest);
   if (back == value || value != value) return nearest;
@@ -26,7 +26,7 @@ template <class T>
 inline constexpr bool is_integer = std::is_integral_v<T> && !std::is_same_v<T, bool>;
 
 template <class To, class From>
-To convert(From value) {
+constexpr To convert(From value) {
   if constexpr (std::is_class_v<From>) {
     return convert<To>(static_cast<float>(value));
   } else if constexpr (std::is_class_v<To>) {

@@ -9,6 +9,9 @@
 #endif
 
 #include <xent/core/memory.h>
+#if defined(XENT_WITH_CUDA)
+#include <xent/cuda/memory.h>
+#endif
 #include <xent/core/require.h>
 
 namespace xent {
@@ -26,8 +29,6 @@ Device parse_device(std::string_view text) {
   require<DeviceError>(index >= 0, "unknown device '{}': use cpu, cuda or cuda:N", text);
   return Device::cuda(index);
 }
-
-bool is_available(Device device) { return device == Device::cpu(); }
 
 namespace {
 
@@ -56,7 +57,19 @@ constexpr Memory cpu_memory = {
 
 }  // namespace
 
+#if defined(XENT_WITH_CUDA)
+bool is_available(Device device) {
+  if (device.kind == Device::Kind::cpu) return device.index == 0;
+  return device.index >= 0 && device.index < cuda::device_count();
+}
+#else
+bool is_available(Device device) { return device == Device::cpu(); }
+#endif
+
 const Memory& memory(Device device) {
+#if defined(XENT_WITH_CUDA)
+  if (device.kind == Device::Kind::cuda) return cuda::memory(device.index);
+#endif
   require<DeviceError>(device.kind != Device::Kind::cuda,
                        "{}: this build has no CUDA (see XENT_CUDA in README.md); use Device::cpu()", device);
   require<DeviceError>(device.index == 0, "cpu: there is one CPU device, index 0, not {}", device.index);

@@ -22,6 +22,12 @@ struct Device {
   friend constexpr bool operator==(Device, Device) = default;
 };
 
+// Where a device's kernels are launched. On the CPU there is none: a kernel has run when it returns.
+struct Stream {
+  void* handle = nullptr;  // cudaStream_t on CUDA
+  void* errors = nullptr;  // on CUDA where kernels tell of bad labels: cuda/error_record.h
+};
+
 Device parse_device(std::string_view text);
 
 // Says whether tensors can be made there in this build on this machine.

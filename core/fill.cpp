@@ -21,11 +21,6 @@ namespace {
 
 constexpr int64_t grain = 1 << 16;  // elements per chunk
 
-struct FillAttrs {
-  double value;
-  bool operator==(const FillAttrs&) const = default;
-};
-
 }  // namespace
 
 namespace cpu {

@@ -9,6 +9,11 @@ extern const Op fill_op;        // x = value
 extern const Op copy_op;        // y = x
 extern const Op accumulate_op;  // x += y, in place
 
+struct FillAttrs {
+  double value;
+  bool operator==(const FillAttrs&) const = default;
+};
+
 namespace cpu {
 
 void add_to(const Slice& to, const Slice& from);  // to += from: alike, of any floating dtype

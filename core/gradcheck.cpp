@@ -245,7 +245,7 @@ GradientReport check_op(const Op& op, const GradientCheckOptions& options) {
   return report;
 }
 
-GradientReport check_replay(const Op& op, DType dtype) {
+GradientReport check_replay(const Op& op, DType dtype, Device device) {
   require<ArgumentError>(op.samples != nullptr, "check_replay: {} has no samples", op.name);
   const SettingsScope scope;
   set_replay(Replay::on);
@@ -255,7 +255,7 @@ GradientReport check_replay(const Op& op, DType dtype) {
     const Sample& sample = samples[s];
     std::vector<Tensor> given;
     for (const Tensor& input : sample.inputs)
-      if (input) given.push_back(input);
+      if (input) given.push_back(input.to(device));
     StepRunner step([&](std::span<const Tensor> slots) {
       std::vector<Tensor> inputs = sample.inputs;
       size_t next = 0;
@@ -269,7 +269,7 @@ GradientReport check_replay(const Op& op, DType dtype) {
       if (!outputs.empty()) results.push_back(outputs[0]);
       if ((op.backward || op.view) && is_floating(outputs[0].dtype())) {
         const Gradients gradients =
-            tape.backward(outputs[0], {.upstream = Tensor::full(outputs[0].shape(), 0.5, outputs[0].dtype())});
+            tape.backward(outputs[0], {.upstream = Tensor::full(outputs[0].shape(), 0.5, outputs[0].dtype(), device)});
         for (size_t i = 0; i < inputs.size(); ++i)
           if (wanted(op, inputs[i], i)) results.push_back(gradients[inputs[i]]);
       }

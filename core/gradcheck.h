@@ -62,6 +62,6 @@ GradientReport check_op(const Op& op, const GradientCheckOptions& options = {});
 
 // Runs an op's forward, and its backward if it has one, as a Step on each of its samples, and compares the bits of the
 // recorded and replayed calls with those of the eager one.
-GradientReport check_replay(const Op& op, DType dtype = DType::f32);
+GradientReport check_replay(const Op& op, DType dtype = DType::f32, Device device = Device::cpu());
 
 }  // namespace xent

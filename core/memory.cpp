@@ -26,27 +26,31 @@ class Cache {
   explicit Cache(Device device) : device_(device), memory_(memory(device)) {}
 
   std::byte* take(size_t bytes) {
-    const size_t size = bucket_size(bytes);
+    const size_t size = block_size(bytes);
     std::scoped_lock lock(mutex_);
     ++stats_.requests;
     std::byte* data = pop(size);
     if (!data) data = ask_system(size);
     stats_.live_bytes += size;
     stats_.peak_live_bytes = std::max(stats_.peak_live_bytes, stats_.live_bytes);
-    allow_bytes(data, bytes);
+    allow(data, bytes);
     return data;
   }
 
   void give_back(std::byte* data, size_t bytes) {
-    const size_t size = bucket_size(bytes);
-    forbid_bytes(data, size);
+    const size_t size = block_size(bytes);
+    forbid(data, size);
     std::scoped_lock lock(mutex_);
     stats_.live_bytes -= size;
+    if (memory_.exact) {
+      memory_.release(device_.index, data, size);
+      return;
+    }
     try {
       free_[size].push_back(data);
       stats_.cached_bytes += size;
     } catch (const std::bad_alloc&) {  // no memory to remember it by: this may be a destructor, so it must not throw
-      allow_bytes(data, size);
+      allow(data, size);
       memory_.release(device_.index, data, size);
     }
   }
@@ -67,6 +71,16 @@ class Cache {
   }
 
  private:
+  size_t block_size(size_t bytes) const { return memory_.exact ? std::max<size_t>(bytes, 1) : bucket_size(bytes); }
+
+  // AddressSanitizer knows of the host's memory only.
+  void allow(const void* data, size_t bytes) const {
+    if (device_ == Device::cpu()) allow_bytes(data, bytes);
+  }
+  void forbid(const void* data, size_t bytes) const {
+    if (device_ == Device::cpu()) forbid_bytes(data, bytes);
+  }
+
   std::byte* pop(size_t size) {
     const auto found = free_.find(size);
     if (found == free_.end() || found->second.empty()) return nullptr;
@@ -85,14 +99,14 @@ class Cache {
     }
     require<DeviceError>(data != nullptr, "{}: out of memory: {} bytes asked for, {} in use", device_, size,
                          stats_.live_bytes);
-    forbid_bytes(data, size);
+    forbid(data, size);
     return static_cast<std::byte*>(data);
   }
 
   void release_locked() {
     for (auto& [size, blocks] : free_)
       for (std::byte* data : blocks) {
-        allow_bytes(data, size);
+        allow(data, size);
         memory_.release(device_.index, data, size);
       }
     free_.clear();
@@ -122,6 +136,13 @@ Cache& cache(Device device) {
 }
 
 }  // namespace
+
+Turn::Turn(Device device) : memory_(memory(device)), index_(device.index) {
+  if (memory_.lock) memory_.lock(index_);
+}
+Turn::~Turn() {
+  if (memory_.unlock) memory_.unlock(index_);
+}
 
 size_t bucket_size(size_t bytes) {
   constexpr size_t alignment = 64;

@@ -13,10 +13,37 @@ struct Memory {
   void (*fill_bytes)(int index, void* data, int byte, size_t bytes);
   void (*copy_from_host)(int index, void* to, const void* from, size_t bytes);
   void (*copy_to_host)(int index, void* to, const void* from, size_t bytes);  // waits for the device
+
+  // Hands out blocks of just the size that is asked for and keeps none, so that an access beyond one is seen.
+  bool exact = false;
+
+  // What a device has that works apart from the host: null where a kernel has run when it returns. Copies and fills
+  // above wait for the work before them, and throw what a kernel could not: a LabelError.
+  Stream (*stream)(int index) = nullptr;
+  void (*lock)(int index) = nullptr;  // other threads' launches wait; a thread may lock more than once
+  void (*unlock)(int index) = nullptr;
+  void (*wait)(int index) = nullptr;           // until all that was launched is done
+  void (*begin_capture)(int index) = nullptr;  // launches of this thread are noted from here on, and do not run
+  void* (*end_capture)(int index) = nullptr;   // makes a graph of them; null if they cannot be one
+  void (*launch_graph)(int index, void* graph) = nullptr;
+  void (*release_graph)(int index, void* graph) = nullptr;
 };
 
 // Returns the table of a device. Throws DeviceError if this build or this machine has none.
 const Memory& memory(Device device);
+
+// Keeps other threads from launching on a device while it lives.
+class Turn {
+ public:
+  explicit Turn(Device device);
+  ~Turn();
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  const Memory& memory_;
+  int index_;
+};
 
 // Blocks of a caching allocator: sizes are rounded up to a bucket, released blocks wait for the next of their bucket.
 std::byte* cache_take(size_t bytes, Device device);

@@ -91,11 +91,6 @@ struct Slice {
   explicit operator bool() const { return data != nullptr; }
 };
 
-struct Stream {
-  void* handle = nullptr;  // cudaStream_t on CUDA
-  void* errors = nullptr;  // on CUDA where kernels tell of bad labels: cuda/error_record.h
-};
-
 // What a kernel sees: slices and attributes, never a Tensor or a Tape. It writes every element of out (forward) or of
 // the grad_in that have data (backward), and nothing else but the inputs its op says it updates.
 struct Call {

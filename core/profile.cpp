@@ -5,6 +5,7 @@
 #include <functional>
 
 #include <xent/core/fill.h>
+#include <xent/core/memory.h>
 #include <xent/core/require.h>
 
 namespace xent {
@@ -31,6 +32,8 @@ Profile::~Profile() {
       break;
     }
 }
+
+bool Profile::lives() { return innermost != nullptr; }
 
 void Profile::add(const Op& op, const Call& call, double seconds) {
   const Pass pass = pass_of(op, call);
@@ -63,14 +66,20 @@ std::string Profile::str() const {
   return text;
 }
 
-void run_kernel(const Op& op, KernelFunction kernel, const Call& call) {
+void run_kernel(const Op& op, KernelFunction kernel, const Call& call, Device device) {
+  const Turn turn(device);
   Profile* profile = innermost;
   if (!profile) {
     kernel(call);
     return;
   }
+  const auto wait = [&, wait = memory(device).wait] {
+    if (wait) wait(device.index);
+  };
+  wait();  // for what was launched before
   const auto start = std::chrono::steady_clock::now();
   kernel(call);
+  wait();
   profile->add(op, call, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 

@@ -9,6 +9,8 @@
 //   ...
 //
 // Launches of replayed Steps count like all others. What is between the launches (the tape, the loader) is not in it.
+// On CUDA the host waits for every kernel while a Profile lives, and a Step starts its kernels one by one instead of
+// its graph: the sum is longer than a step without a Profile, the shares are right.
 #pragma once
 
 #include <cstdint>
@@ -38,10 +40,12 @@ class Profile {
   std::vector<Row> rows() const;    // the longest first
   double seconds(Pass pass) const;  // of all ops
   std::string str() const;
+
+  static bool lives();  // on this thread
   void reset() { rows_.clear(); }
 
  private:
-  friend void run_kernel(const Op& op, KernelFunction kernel, const Call& call);
+  friend void run_kernel(const Op& op, KernelFunction kernel, const Call& call, Device device);
   void add(const Op& op, const Call& call, double seconds);
 
   std::vector<Row> rows_;
@@ -49,6 +53,6 @@ class Profile {
 };
 
 // Runs a kernel, and measures it if a Profile lives on this thread. The engine's own way to start one.
-void run_kernel(const Op& op, KernelFunction kernel, const Call& call);
+void run_kernel(const Op& op, KernelFunction kernel, const Call& call, Device device);
 
 }  // namespace xent

@@ -1,5 +1,6 @@
 #include <xent/core/step.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <optional>
@@ -7,6 +8,8 @@
 
 #include <xent/core/arena.h>
 #include <xent/core/fill.h>
+#include <xent/core/graph.h>
+#include <xent/core/memory.h>
 #include <xent/core/profile.h>
 #include <xent/core/require.h>
 #include <xent/core/step_state.h>
@@ -42,6 +45,7 @@ struct Plan {
   Tensors results;
   std::shared_ptr<Arena> arena;
   std::optional<Recording> recording;
+  std::vector<Graph> graphs;  // of the recorded launches on devices that take such; the others are started one by one
   uint64_t calls = 0;
 
   bool serves(std::span<const Tensor> given) const {
@@ -81,6 +85,20 @@ class Running {
   StepState state_;
   std::optional<Arena::Scope> scope_;
 };
+
+// Makes graphs of the launches, one per device that takes such. Nothing runs.
+std::vector<Graph> capture(const std::vector<Launch>& launches) {
+  std::vector<Graph> graphs;
+  for (const Launch& first : launches) {
+    const auto there = [&](const Graph& graph) { return graph.device() == first.device; };
+    if (!memory(first.device).begin_capture || std::ranges::any_of(graphs, there)) continue;
+    graphs.emplace_back(first.device, [&] {
+      for (const Launch& launch : launches)
+        if (launch.device == first.device) launch.function(launch.call());
+    });
+  }
+  return graphs;
+}
 
 // ---- verify ----
 
@@ -222,6 +240,7 @@ Tensors StepRunner::State::run_planned(Plan& plan) {
   if (!plan.recording) {
     Recording recording;
     Tensors results = run_eagerly(plan, &recording);
+    plan.graphs = capture(recording.launches);
     plan.recording = std::move(recording);  // only now: a call that throws leaves no half plan
     plan.results = results;
     ++plan.calls;
@@ -260,7 +279,12 @@ Tensors StepRunner::State::run_eagerly(Plan& plan, Recording* recording) {
 
 Tensors StepRunner::State::run_replayed(Plan& plan) {
   for (const StorageRef& storage : plan.recording->updated) storage->bump_version();  // first: a kernel may throw
-  for (const Launch& launch : plan.recording->launches) run_kernel(*launch.op, launch.function, launch.call());
+  const bool measured = Profile::lives();  // then every kernel is started by itself
+  for (const Launch& launch : plan.recording->launches)
+    if (measured || launch.device == Device::cpu())
+      run_kernel(*launch.op, launch.function, launch.call(), launch.device);
+  if (!measured)
+    for (const Graph& graph : plan.graphs) graph.launch();
   Tensors results = plan.results;
   for (Tensor& result : results) result = result.renewed();
   return results;

@@ -25,7 +25,7 @@ void note_use(const Tensor& tensor) {
   if (!state || !tensor) return;
   const Arena* arena = tensor.storage()->arena();
   require<ReplayError>(
-      !arena || arena == Arena::current(),
+      !arena || (Arena::current() && arena == &Arena::current()->on(arena->device())),
       "tensor {} was made in a Step for other shapes, or in another Step, which will reuse its memory; "
       "pass it as an input, or capture a .clone() of it",
       tensor.shape());
@@ -41,9 +41,10 @@ void note_update(const Tensor& tensor, std::span<const Tensor> from) {
   if (state && state->recording) state->recording->updated.push_back(storage);
 }
 
-Launch::Launch(const Op& launched, KernelFunction kernel, const Call& call)
+Launch::Launch(const Op& launched, KernelFunction kernel, const Call& call, Device where)
     : op(&launched),
       function(kernel),
+      device(where),
       counts{call.in.size(), call.out.size(), call.grad_in.size(), call.grad_out.size()},
       attrs(call.attrs),
       workspace(call.workspace),

@@ -12,13 +12,14 @@ namespace xent {
 struct Launch {
   const Op* op = nullptr;
   KernelFunction function = nullptr;
+  Device device;
   std::vector<Slice> slices;  // in, out, grad_in, grad_out, one after the other
   std::array<size_t, 4> counts{};
   Attrs attrs;
   void* workspace = nullptr;
   Stream stream;
 
-  Launch(const Op& op, KernelFunction function, const Call& call);
+  Launch(const Op& op, KernelFunction function, const Call& call, Device where);
   Call call() const;
   bool backward() const { return counts[3] != 0; }
 };

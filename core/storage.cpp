@@ -7,8 +7,9 @@ namespace xent {
 
 StorageRef Storage::allocate(size_t bytes, Device device) {
   Arena* arena = Arena::current();
-  if (!arena || arena->device() != device) return allocate_persistent(bytes, device);
-  return std::make_shared<Storage>(Private{}, arena->take(bytes), bytes, device, arena->shared_from_this());
+  if (!arena) return allocate_persistent(bytes, device);
+  Arena& there = arena->on(device);
+  return std::make_shared<Storage>(Private{}, there.take(bytes), bytes, device, there.shared_from_this());
 }
 
 StorageRef Storage::allocate_persistent(size_t bytes, Device device) {

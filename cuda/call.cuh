@@ -19,6 +19,7 @@
 
 #include <xent/core/dispatch.h>
 #include <xent/core/op.h>
+#include <xent/cuda/check.h>
 #include <xent/cuda/device.cuh>
 #include <xent/cuda/error_record.h>
 #include <xent/cuda/kernels.h>
@@ -38,9 +39,6 @@ inline cudaStream_t stream_of(const Call& call) { return static_cast<cudaStream_
 
 // The record that label checks write and that kernels which update state read first: while it is set, they do nothing.
 inline ErrorRecord* errors_of(const Call& call) { return static_cast<ErrorRecord*>(call.stream.errors); }
-
-// Throws DeviceError with the op's and CUDA's name of what went wrong, unless it went well.
-void check(cudaError_t status, const char* what);
 
 // Blocks for a loop with grid_stride() over count elements: enough to fill any GPU, and 0 for none.
 inline unsigned blocks_for(int64_t count, unsigned threads = threads_per_block) {

@@ -33,6 +33,37 @@ endforeach()
 
 target_link_libraries(emulator_blas PRIVATE emulator_blas_library)
 
+# xent_emulated: the library as it is with CUDA, but for its device, which is the emulator. Its kernels are compiled as
+# C++ here, and what does not know of CUDA is xent's own.
+add_library(xent_emulated STATIC ${device_sources} $<TARGET_OBJECTS:xent_common>)
+xent_cuda_sources(xent_emulated)
+file(GLOB kernels "${PROJECT_SOURCE_DIR}/cuda/*.cu")
+set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX)
+target_compile_definitions(xent_emulated PRIVATE XENT_CUDA_EMULATED)
+target_include_directories(xent_emulated PUBLIC "${PROJECT_BINARY_DIR}/include")
+xent_emulated(xent_emulated emulator)
+target_compile_options(xent_emulated PRIVATE -O1)
+target_link_libraries(xent_emulated PRIVATE ${xent_libraries} emulator_blas_library)
+
+# Tests of the CUDA backend: Device::cuda() is the emulated GPU.
+file(GLOB sources CONFIGURE_DEPENDS cuda_*.cpp)
+foreach(source IN LISTS sources)
+  cmake_path(GET source STEM name)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE xent_emulated doctest_main)
+  xent_emulated(${name} emulator)
+  target_compile_definitions(${name} PRIVATE XENT_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_compile_options(${name} PRIVATE -O1)
+  # Until all kernels are there: a missing one is null.
+  target_link_options(${name} PRIVATE -no-pie -Wl,--unresolved-symbols=ignore-all)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS threads)
+  add_dependencies(threads_tests ${name})
+endforeach()
+
+# A machine without a driver, as far as this program can tell.
+target_link_options(cuda_no_driver PRIVATE -Wl,--wrap=cudaGetDeviceCount)
+
 # The program of planted bugs in three builds, or in a build with sanitizers in that one.
 add_executable(emulator_finds emulator_finds.cpp)
 target_link_libraries(emulator_finds PRIVATE doctest_main)

@@ -1,0 +1,21 @@
+#include <xent/cuda/error_record.h>
+
+#include <xent/core/require.h>
+#include <xent/ops/label_guess.h>
+
+namespace xent::cuda {
+
+void throw_error(const ErrorRecord& record) {
+  const char* op = record.op ? record.op : "a kernel";
+  if (record.kind == ErrorRecord::Kind::denominator)
+    fail<ArgumentError>("{}: the mean is over a total of {}, which must be positive", op, record.denominator);
+  const LabelRange range = {.classes = record.classes,
+                            .bad_row = record.row,
+                            .bad = record.label,
+                            .least = record.least,
+                            .most = record.most,
+                            .one_bad_value = record.one_bad_value};
+  fail<LabelError>("{}: {}", op, range.message());
+}
+
+}  // namespace xent::cuda

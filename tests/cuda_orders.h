@@ -1,0 +1,60 @@
+// in_every_order: runs kernels in three orders of threads and blocks, which must give the same bits.
+//
+//   const std::vector<Tensor> y = in_every_order([&] { return relu(x); });   // on the CPU, checked to be equal
+#pragma once
+
+#include <concepts>
+#include <cstring>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <xent/core/tensor.h>
+#include <xent/cuda/emulator/schedule.h>
+
+// Under ThreadSanitizer every thread of a kernel costs a hundred times as much: tests leave out their largest sizes.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool looks_for_races = true;
+#elif defined(__has_feature)
+inline constexpr bool looks_for_races = __has_feature(thread_sanitizer);
+#else
+inline constexpr bool looks_for_races = false;
+#endif
+
+// Says whether two tensors on the CPU have the same shape, dtype and bits. Two empty handles do.
+inline bool same_bits(const xent::Tensor& a, const xent::Tensor& b) {
+  if (static_cast<bool>(a) != static_cast<bool>(b)) return false;
+  if (!a) return true;
+  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
+         (a.bytes() == 0 || std::memcmp(a.raw(), b.raw(), a.bytes()) == 0);
+}
+
+// Calls run() in each order. It returns a tensor, or a container of tensors; what it starts from must be the same each
+// time. Returns the results of the first order, on the CPU.
+template <class F>
+std::vector<xent::Tensor> in_every_order(F&& run) {
+  using xent::emulator::Order;
+  const auto results = [&] {
+    std::vector<xent::Tensor> host;  // brought over at once: kernels run when the host waits, and must in this order
+    const auto keep = [&](const xent::Tensor& x) { host.push_back(x ? x.to(xent::Device::cpu()) : x); };
+    if constexpr (std::convertible_to<decltype(run()), xent::Tensor>) {
+      keep(run());
+    } else {
+      for (const xent::Tensor& x : run()) keep(x);
+    }
+    return host;
+  };
+  std::vector<xent::Tensor> first;
+  for (const Order order : {Order::forward, Order::backward, Order::shuffled}) {
+    const xent::emulator::ScheduleScope scope({order, 1});
+    const std::vector<xent::Tensor> now = results();
+    if (order == Order::forward) first = now;
+    REQUIRE(now.size() == first.size());
+    for (size_t i = 0; i < now.size(); ++i) {
+      CAPTURE(i);
+      CAPTURE(static_cast<int>(order));
+      CHECK(same_bits(now[i], first[i]));
+    }
+  }
+  return first;
+}
