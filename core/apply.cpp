@@ -63,7 +63,12 @@ void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& ou
   const auto constant = [&](size_t i) { return op.backward && !(op.differentiable >> i & 1); };
   for (size_t i = 0; i < inputs.size(); ++i)  // before the kernel, which may throw half-way
     if (updated(i)) note_update(inputs[i], constant(i) ? std::span<const Tensor>() : inputs);
+  // There an error is told of when the host waits next. States that were updated on the way to it are put back.
+  Tape* tape = device.kind == Device::Kind::cuda ? Tape::recording() : nullptr;
+  for (size_t i = 0; tape && i < inputs.size(); ++i)
+    if (updated(i) && constant(i)) tape->save(inputs[i]);
   launch(op, op.forward, {.in = {in.data(), in.size()}, .out = {out.data(), out.size()}, .attrs = attrs}, device);
+  if (tape && op.checks_labels) tape->put_back();
 }
 
 }  // namespace

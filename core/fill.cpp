@@ -2,7 +2,10 @@
 // copy:        y = x            dx = dy
 // accumulate:  x += y
 //
-// The engine's own ops: constants, copies, and the sum of two gradients that arrive at one tensor.
+// put_back:    x = y if an error was found
+//
+// The engine's own ops: constants, copies, the sum of two gradients that arrive at one tensor, and a state as it was
+// before a bad label.
 #include <xent/core/fill.h>
 
 #include <algorithm>
@@ -110,6 +113,15 @@ constinit const Op accumulate_op = {
     .updates = 0b1,
 };
 
+constinit const Op put_back_op = {
+    .name = "put_back",
+    .formula = "x = y after an error",
+    .inputs = 2,
+    .infer = infer_accumulate,
+    .forward = {nullptr, ON_CUDA(put_back)},
+    .updates = 0b1,
+};
+
 void launch_fill(const Tensor& x, double value) {
   note_use(x);
   const Slice out = slice_of(x);
@@ -128,6 +140,13 @@ void launch_accumulate(const Tensor& to, const Tensor& from) {
   note_use(from);
   const Slice in[] = {slice_of(to), slice_of(from)};
   launch(accumulate_op, accumulate_op.forward, {.in = in, .out = {}}, to.device());
+}
+
+void launch_put_back(const Tensor& state, const Tensor& copy) {
+  note_use(state);
+  note_use(copy);
+  const Slice in[] = {slice_of(state), slice_of(copy)};
+  launch(put_back_op, put_back_op.forward, {.in = in, .out = {}}, state.device());
 }
 
 }  // namespace xent

@@ -8,6 +8,7 @@ namespace xent {
 extern const Op fill_op;        // x = value
 extern const Op copy_op;        // y = x
 extern const Op accumulate_op;  // x += y, in place
+extern const Op put_back_op;    // x = y if the device has an error to tell of; on CUDA only, see Tape::put_back
 
 struct FillAttrs {
   double value;
@@ -23,5 +24,6 @@ void add_to(const Slice& to, const Slice& from);  // to += from: alike, of any f
 void launch_fill(const Tensor& x, double value);
 void launch_copy(const Tensor& to, const Tensor& from);
 void launch_accumulate(const Tensor& to, const Tensor& from);
+void launch_put_back(const Tensor& state, const Tensor& copy);
 
 }  // namespace xent

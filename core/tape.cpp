@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include <xent/core/fill.h>
 #include <xent/core/require.h>
 
 namespace xent {
@@ -147,6 +148,20 @@ void Tape::record(const Op& op, const Attrs& attrs, std::span<const Tensor> inpu
     node.out.push_back({keep ? output : output.without_bytes(), version, slot});
   }
   nodes_.push_back(std::move(node));
+}
+
+// ---- states ----
+
+void Tape::save(const Tensor& state) {
+  for (const auto& [saved, copy] : saved_)
+    if (saved.raw() == state.raw()) return;  // what it was before this tape is what counts
+  const Tensor copy = Tensor::empty(state.shape(), state.dtype(), state.device());
+  launch_copy(copy, state);
+  saved_.emplace_back(state, copy);
+}
+
+void Tape::put_back() const {
+  for (const auto& [state, copy] : saved_) launch_put_back(state, copy);
 }
 
 }  // namespace xent

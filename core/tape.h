@@ -89,6 +89,11 @@ class Tape {
   void check_inputs(const Op& op, std::span<const Tensor> inputs, const Tensors& outputs) const;
   void record(const Op& op, const Attrs& attrs, std::span<const Tensor> inputs, Tensors& outputs);
 
+  // Called by apply on CUDA, where a bad label is told of when the forward pass has long gone on. save keeps a copy of a
+  // state before an op updates it; put_back launches what writes the copies back if a label was bad, and else nothing.
+  void save(const Tensor& state);
+  void put_back() const;
+
  private:
   struct Slot {  // a tensor whose gradient is computed
     uint64_t id = 0;
@@ -122,6 +127,7 @@ class Tape {
 
   std::vector<Node> nodes_;
   std::vector<Slot> slots_;
+  std::vector<std::pair<Tensor, Tensor>> saved_;      // states, and what they were
   std::vector<std::pair<uint64_t, int>> slot_by_id_;  // sorted; ids grow, so most are appended
   uint64_t serial_;
   Tape* outer_;

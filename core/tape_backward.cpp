@@ -79,6 +79,7 @@ void Tape::backward(const Tensor& root, Gradients& into, const BackwardOptions& 
     ~Finish() {
       for (Slot& slot : tape.slots_) slot.gradient = Tensor();
       if (!retain) tape.nodes_.clear();
+      if (!retain) tape.saved_.clear();
       tape.finished_ = !retain;
       tape.in_backward_ = false;
     }

@@ -1,6 +1,7 @@
 // fill:        x = value                       one write of x
 // copy:        y = x           dx = dy         one read and one write, by the device's copy engine
 // accumulate:  x += y                          two reads and one write
+// put_back:    x = y if an error was found     else nothing is read but the record
 //
 // 16-bit sums are computed in f32 and rounded once, as on the CPU. A copy is a node of a graph like any kernel.
 #include <xent/core/convert.h>
@@ -22,6 +23,11 @@ __global__ void add_to(T* x, const T* y, int64_t count) {
     if constexpr (std::is_class_v<T>) x[i] = T(static_cast<float>(x[i]) + static_cast<float>(y[i]));
     else x[i] += y[i];
   }
+}
+
+__global__ void put_back(unsigned char* x, const unsigned char* y, int64_t bytes, const ErrorRecord* errors) {
+  if (errors->kind == ErrorRecord::Kind::none) return;
+  for (int64_t i = first_index(); i < bytes; i += grid_stride()) x[i] = y[i];
 }
 
 }  // namespace kernels
@@ -61,5 +67,12 @@ void copy_grad(const Call& call) {
 }
 
 void accumulate(const Call& call) { add_to(call, call.in[0], call.in[1]); }
+
+void put_back(const Call& call) {
+  const Slice &x = call.in[0], &y = call.in[1];
+  const int64_t bytes = x.shape.elements() * static_cast<int64_t>(size_of(x.dtype));
+  start(call, "put_back", {blocks_for(bytes)}, kernels::put_back, x.as<unsigned char>(), y.as<unsigned char>(), bytes,
+        errors_of(call));
+}
 
 }  // namespace xent::cuda

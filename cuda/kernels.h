@@ -15,6 +15,7 @@ void fill(const Call& call);
 void copy(const Call& call);
 void copy_grad(const Call& call);
 void accumulate(const Call& call);
+void put_back(const Call& call);
 
 // One element at a time: elementwise.cpp, binary.cpp, cast.cpp. F is a struct of ops/elementwise.h, or of binary.cpp.
 template <class F>

@@ -178,6 +178,7 @@ constinit const Op accumulate_correct_op = {
     .infer = infer_correct,
     .forward = {cpu::accumulate_correct, ON_CUDA(accumulate_correct)},
     .updates = 0b1,
+    .checks_labels = true,
     .samples = correct_samples,
 };
 
@@ -188,6 +189,7 @@ constinit const Op accumulate_confusion_op = {
     .infer = infer_confusion,
     .forward = {cpu::accumulate_confusion, ON_CUDA(accumulate_confusion)},
     .updates = 0b1,
+    .checks_labels = true,
     .samples = confusion_samples,
 };
 

@@ -83,6 +83,7 @@ constinit const Op pick_op = {
     .needs_in = 0b10,
     .needs_out = nothing,
     .differentiable = 0b01,
+    .checks_labels = true,
     .samples = pick_samples,
 };
 

@@ -49,6 +49,7 @@ constinit const Op softmax_cross_entropy_op = {
     .needs_out = everything & ~bits({loss_out::loss, loss_out::log_probs}),
     .differentiable = bits({loss_in::logits, loss_in::target, loss_in::element_weights}),
     .differentiable_out = bits({loss_out::loss, loss_out::log_probs}),
+    .checks_labels = true,
     .ready_grad = loss_out::grad,
     .samples = loss_samples,
 };
@@ -61,6 +62,7 @@ constinit const Op softmax_cross_entropy_in_place_op = {
     .forward = {cpu::softmax_cross_entropy_in_place, ON_CUDA(softmax_cross_entropy_in_place)},
     .optional = extras,
     .updates = bits({loss_in::logits}),
+    .checks_labels = true,
     .samples = loss_with_grad_samples,
 };
 
@@ -71,6 +73,7 @@ constinit const Op softmax_cross_entropy_grad_op = {
     .infer = loss_grad_rule,
     .forward = {cpu::softmax_cross_entropy_grad_op, ON_CUDA(softmax_cross_entropy_grad_op)},
     .optional = extras | bits({loss_in::statistics}),
+    .checks_labels = true,
     .samples = loss_grad_samples,
 };
 
@@ -81,6 +84,7 @@ constinit const Op softmax_cross_entropy_denominator_op = {
     .infer = loss_denominator_rule,
     .forward = {cpu::softmax_cross_entropy_denominator, ON_CUDA(softmax_cross_entropy_denominator)},
     .optional = extras | bits({loss_in::logits}),
+    .checks_labels = true,
     .samples = loss_denominator_samples,
 };
 
