@@ -13,8 +13,8 @@ namespace xent {
 
 class Graph {
  public:
-  // Notes what `work` launches on the device instead of running it. Other threads' launches there wait meanwhile. Throws
-  // DeviceError if a kernel does more than launch: waits, say; and what `work` throws.
+  // Notes what `work` launches on the device instead of running it. Other threads' launches there wait meanwhile.
+  // Throws DeviceError if a kernel does more than launch: waits, say; and what `work` throws.
   Graph(Device device, const std::function<void()>& work);
   ~Graph();
   Graph(Graph&& from) noexcept : device_(from.device_), graph_(std::exchange(from.graph_, nullptr)) {}

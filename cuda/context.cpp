@@ -35,10 +35,11 @@ const Devices& devices() {
 void require_device(int index) {
   const auto [count, status] = devices();
   if (count == 0)
-    fail<DeviceError>("cuda:{}: no GPU can be used here: {} ({}). Is NVIDIA's driver installed? Device::cpu() needs none",
-                      index, cudaGetErrorName(status), cudaGetErrorString(status));
-  require<DeviceError>(index >= 0 && index < count, "cuda:{}: this machine has {} CUDA device{}, cuda:0{}", index, count,
-                       count == 1 ? "" : "s", count == 1 ? "" : fmt::format(" to cuda:{}", count - 1));
+    fail<DeviceError>(
+        "cuda:{}: no GPU can be used here: {} ({}). Is NVIDIA's driver installed? Device::cpu() needs none", index,
+        cudaGetErrorName(status), cudaGetErrorString(status));
+  require<DeviceError>(index >= 0 && index < count, "cuda:{}: this machine has {} CUDA device{}, cuda:0{}", index,
+                       count, count == 1 ? "" : "s", count == 1 ? "" : fmt::format(" to cuda:{}", count - 1));
 }
 
 int device_count() { return devices().count; }

@@ -36,8 +36,7 @@ namespace {
 
 void copy_bytes(const Call& call, const Slice& to, const Slice& from) {
   const size_t bytes = static_cast<size_t>(to.shape.elements()) * size_of(to.dtype);
-  if (bytes > 0)
-    check(cudaMemcpyAsync(to.data, from.data, bytes, cudaMemcpyDeviceToDevice, stream_of(call)), "copy");
+  if (bytes > 0) check(cudaMemcpyAsync(to.data, from.data, bytes, cudaMemcpyDeviceToDevice, stream_of(call)), "copy");
 }
 
 void add_to(const Call& call, const Slice& x, const Slice& y) {

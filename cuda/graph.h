@@ -1,5 +1,5 @@
-// Graphs of kernels, as core/memory.h asks for them: what is launched between begin and end is noted, and started all at
-// once by launch_graph. The caller holds the context's lock from begin to end.
+// Graphs of kernels, as core/memory.h asks for them: what is launched between begin and end is noted, and started all
+// at once by launch_graph. The caller holds the context's lock from begin to end.
 #pragma once
 
 namespace xent::cuda {

@@ -31,9 +31,10 @@ Tensor back(const Tensor& x) { return x.to(Device::cpu()); }
 // Numbers that are hard to convert, repeated, in a dtype that has them all.
 Tensor hard_numbers(int64_t count) {
   const double infinity = std::numeric_limits<double>::infinity();
-  const double numbers[] = {0,      -0.0,  1,      -1,        0.5,          255.5,   256,      -129,  65504,
-                            65520,  1e-8,  -1e-8,  1e30,      -1e30,        1e300,   infinity, -infinity,
-                            std::nan(""),  2049,   1.00390625, 2147483648.0, 9.3e18, -9.3e18,  1 + 0x1p-11 + 0x1p-40};
+  const double numbers[] = {
+      0,         -0.0,         1,    -1,         0.5,          255.5,  256,     -129,
+      65504,     65520,        1e-8, -1e-8,      1e30,         -1e30,  1e300,   infinity,
+      -infinity, std::nan(""), 2049, 1.00390625, 2147483648.0, 9.3e18, -9.3e18, 1 + 0x1p-11 + 0x1p-40};
   std::vector<double> values;
   for (int64_t i = 0; i < count; ++i) values.push_back(numbers[static_cast<size_t>(i) % std::size(numbers)]);
   return Tensor::from(values, {count});
@@ -144,7 +145,7 @@ TEST_CASE("a value is read from the device, and written to it") {
   x.fill(3);
   CHECK(x.item() == 3);
   CHECK(Tensor::from<int64_t>({int64_t{1} << 60}, {1}, Device::cuda()).item<int64_t>() == int64_t{1} << 60);
-  CHECK(x.str() == "3 (f64 [] on cuda:0)");
+  CHECK(x.str() == "f64 [] cuda:0\n3");
 }
 
 TEST_CASE("what cannot be done with the device is a DeviceError with the way out") {
@@ -157,10 +158,7 @@ TEST_CASE("what cannot be done with the device is a DeviceError with the way out
   CHECK_THROWS_WITH_AS(x.data<float>(), "data: the tensor is on cuda:0; use to_vector() or to(Device::cpu())",
                        DeviceError);
   CHECK_THROWS_WITH_AS(add(here, x), "add: inputs on cpu and cuda:0; move one with .to()", DeviceError);
-  const Op no_kernel = {.name = "no_kernel",
-                        .formula = "",
-                        .infer = same_as_input,
-                        .forward = {[](const Call&) {}}};
+  const Op no_kernel = {.name = "no_kernel", .formula = "", .infer = same_as_input, .forward = {[](const Call&) {}}};
   CHECK_THROWS_WITH_AS(apply(no_kernel, {x}), "no_kernel: no CUDA kernel in this build", DeviceError);
 }
 
@@ -191,7 +189,13 @@ TEST_CASE("fresh memory on the device is poisoned on request") {
 TEST_CASE("a bad label is told by the next wait, in the CPU's words, and once") {
   const Tensor x = Tensor::ones({2}, DType::f32, Device::cuda());
   using Kind = cuda::ErrorRecord::Kind;
-  set_record({.kind = Kind::label, .op = "pick", .row = 3, .label = 4, .classes = 4, .least = 1, .most = 4,
+  set_record({.kind = Kind::label,
+              .op = "pick",
+              .row = 3,
+              .label = 4,
+              .classes = 4,
+              .least = 1,
+              .most = 4,
               .one_bad_value = true});
   const Tensor y = Tensor::full({2}, 5, DType::f32, Device::cuda());  // launched after it
   CHECK_THROWS_WITH_AS(x.to_vector<float>(),
@@ -199,15 +203,21 @@ TEST_CASE("a bad label is told by the next wait, in the CPU's words, and once") 
   CHECK(x.to_vector<float>() == std::vector<float>{1, 1});
   CHECK(y.to_vector<float>() == std::vector<float>{5, 5});
 
-  set_record({.kind = Kind::label, .op = "pick", .row = 0, .label = -1, .classes = 4, .least = -1, .most = 3,
+  set_record({.kind = Kind::label,
+              .op = "pick",
+              .row = 0,
+              .label = -1,
+              .classes = 4,
+              .least = -1,
+              .most = 3,
               .one_bad_value = true});
   CHECK_THROWS_WITH_AS(x.clone().to(Device::cpu()),
                        "pick: row 0: label -1 is not in [0, 4) (-1 looks like a label to ignore, see target.ignore: "
                        "min -1, max 3)",
                        LabelError);
   set_record({.kind = Kind::denominator, .op = "softmax_cross_entropy", .denominator = -2});
-  CHECK_THROWS_WITH_AS(x.slice(0, 1).item(), "softmax_cross_entropy: the mean is over a total of -2, which must be positive",
-                       ArgumentError);
+  CHECK_THROWS_WITH_AS(x.slice(0, 1).item(),
+                       "softmax_cross_entropy: the mean is over a total of -2, which must be positive", ArgumentError);
   CHECK(x.slice(0, 1).item() == 1);
 }
 

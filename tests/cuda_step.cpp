@@ -1,5 +1,5 @@
-// A Step on CUDA: a graph from the third call on, with the bits of the eager calls, and nothing but input copies and one
-// launch on the host's side.
+// A Step on CUDA: a graph from the third call on, with the bits of the eager calls, and nothing but input copies and
+// one launch on the host's side.
 #include <cuda_runtime.h>
 
 #include <array>
@@ -69,7 +69,8 @@ TEST_CASE("a graph of a kernel that waits, or takes memory, is refused, and the 
     void* memory = nullptr;
     cudaMalloc(&memory, 64);
   };
-  CHECK_THROWS_WITH_AS(Graph(cuda_device, allocate_anyway), doctest::Contains("cannot be part of a graph"), DeviceError);
+  CHECK_THROWS_WITH_AS(Graph(cuda_device, allocate_anyway), doctest::Contains("cannot be part of a graph"),
+                       DeviceError);
   struct Own {};
   CHECK_THROWS_AS(Graph(cuda_device, [] { throw Own(); }), Own);
   CHECK_THROWS_AS(Graph(Device::cpu(), [] {}), DeviceError);
@@ -183,8 +184,7 @@ TEST_CASE("a Profile on CUDA measures eager and replayed calls, and changes no b
     int64_t launches = 0;
     for (const Profile::Row& row : profile.rows()) launches += row.launches;
     CHECK(launches == 6);  // the function's five, and the copy of the input
-    for (size_t i = 0; i < 2; ++i)
-      CHECK(same_bits(got[i].to(Device::cpu()), expected[i].to(Device::cpu())));
+    for (size_t i = 0; i < 2; ++i) CHECK(same_bits(got[i].to(Device::cpu()), expected[i].to(Device::cpu())));
   }
 }
 

