@@ -11,15 +11,11 @@
 #include <xent/ops/cpu/rows.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
+#include <xent/ops/softmax.h>
 
 namespace xent {
 
 namespace {
-
-struct SoftmaxAttrs {
-  int axis;  // resolved: [0, rank)
-  bool operator==(const SoftmaxAttrs&) const = default;
-};
 
 template <const Op* op>
 Specs infer_softmax(std::span<const Spec> in, const Attrs&) {
