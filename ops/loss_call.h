@@ -64,6 +64,21 @@ struct Numbers {
   }
 };
 
+// The samples of Reduction::Kind::sample_mean: those rows that share an index of the batch axis. Row r is of sample
+// (r / after) % samples.
+struct SampleRows {
+  int64_t samples, after, per_sample;
+
+  SampleRows(const Shape& shape, int axis, int batch_axis) : samples(shape[batch_axis]), after(1) {
+    for (int a = batch_axis + 1; a < shape.rank(); ++a) after *= a == axis ? 1 : shape[a];
+    int64_t rows = 1;
+    for (int a = 0; a < shape.rank(); ++a) rows *= a == axis || a == batch_axis ? 1 : shape[a];
+    per_sample = rows;
+  }
+  int64_t sample(int64_t row) const { return row / after % samples; }
+  int64_t row(int64_t sample, int64_t i) const { return (i / after * samples + sample) * after + i % after; }
+};
+
 // What a sum over rows is divided by, once its denominator is known.
 struct Division {
   double by = 1;

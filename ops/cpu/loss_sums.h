@@ -42,21 +42,6 @@ void each_group(const LossKernel& kernel, int64_t begin, int64_t end, const Body
   for (; begin < end; begin += kernel.group_rows) body(begin, std::min(kernel.group_rows, end - begin));
 }
 
-// The samples of Reduction::Kind::sample_mean: those rows that share an index of the batch axis. Row r is of sample
-// (r / after) % samples.
-struct SampleRows {
-  int64_t samples, after, per_sample;
-
-  SampleRows(const Shape& shape, int axis, int batch_axis) : samples(shape[batch_axis]), after(1) {
-    for (int a = batch_axis + 1; a < shape.rank(); ++a) after *= a == axis ? 1 : shape[a];
-    int64_t rows = 1;
-    for (int a = 0; a < shape.rank(); ++a) rows *= a == axis || a == batch_axis ? 1 : shape[a];
-    per_sample = rows;
-  }
-  int64_t sample(int64_t row) const { return row / after % samples; }
-  int64_t row(int64_t sample, int64_t i) const { return (i / after * samples + sample) * after + i % after; }
-};
-
 inline double denominator_of(const TargetRows& target, const Reduction& reduction, const Shape& shape, int axis,
                              const Numbers& normalizer) {
   if (reduction.kind == Reduction::Kind::sample_mean)

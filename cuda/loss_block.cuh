@@ -1,0 +1,119 @@
+// Rows of any number of classes that begin anywhere: a block per row, which is read from memory once for its pair and,
+// where the gradient is wanted, once more, mostly from the second-level cache. 16 bytes at a time, but for a head up to
+// the first multiple of 16 bytes and a tail.
+//
+// A thread adds up 8 x 16 bytes of logits in the type of the arithmetic, and what they come to in f64: the error does
+// not grow with the length of the row.
+#pragma once
+
+#include <xent/cuda/loss_sums.cuh>
+#include <xent/cuda/loss_words.cuh>
+
+namespace xent::cuda {
+
+constexpr int block_threads = 256;
+
+// Where 16 bytes can be read at once in `classes` logits: [head, head + packs * size).
+template <class T>
+struct Packs {
+  int64_t head, packs, tail;
+
+  __device__ Packs(const T* from, int64_t classes) {
+    constexpr int64_t size = LogitWords::count<T>;
+    const auto beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(from) % 16 / sizeof(T));
+    head = beyond == 0 ? 0 : size - beyond < classes ? size - beyond : classes;
+    packs = (classes - head) / size;
+    tail = head + packs * size;
+  }
+};
+
+namespace kernels {
+
+template <class T, bool smoothed>
+__global__ void __launch_bounds__(block_threads) loss_of_blocks(LossRows<T> rows) {
+  using W = Wide<T>;
+  constexpr int size = LogitWords::count<T>, warps = block_threads / 32;
+  XENT_SHARED(W, of_warp_max, 2 * warps);
+  XENT_SHARED(double, of_warp_rest, 2 * warps);
+  const int64_t classes = rows.target.classes();
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
+  const bool writes = rows.writes_grad();
+  double sum = 0;
+  int turn = 0;  // one barrier per row: its sums go to one of two places
+  for (int64_t r = blockIdx.x; r < rows.target.rows(); r += gridDim.x) {
+    const TargetRow row = rows.target.row(r);
+    const T* const from = rows.logits + r * classes;
+    const Packs<T> place(from, classes);
+    RowPair<W> pair;
+    W label_logit = 0;
+    const bool reads = !row.skipped && !row.poisoned;
+    if (reads) {
+      RowSum<W, double> exponentials;
+      RowSum<W> ends;
+      if (thread < place.head) ends.add(widened(from[thread]));
+      if (place.tail + thread < classes) ends.add(widened(from[place.tail + thread]));
+      exponentials.add(ends);
+      constexpr int64_t at_once = 8 * block_threads;
+      for (int64_t first = thread; first < place.packs; first += at_once) {
+        RowSum<W> part;
+#pragma unroll 4
+        for (int64_t p = first; p < first + at_once && p < place.packs; p += block_threads) {
+          const LogitWords words = *reinterpret_cast<const LogitWords*>(from + place.head + p * size);
+          W values[size];
+#pragma unroll
+          for (int k = 0; k < size; ++k) values[k] = words.template get<T>(k);
+          part.add(values);
+        }
+        exponentials.add(part);
+      }
+      if (row.label >= 0) label_logit = widened(from[row.label]);
+      exponentials = merged<32>(exponentials);
+      if (lane == 0) of_warp_max[turn + warp] = exponentials.max, of_warp_rest[turn + warp] = exponentials.rest;
+      __syncthreads();  // and the label's logit, which may be overwritten, has been read
+      exponentials = {};
+      if (lane < warps) exponentials = {of_warp_max[turn + lane], of_warp_rest[turn + lane]};
+      exponentials = merged<32>(exponentials);
+      pair = {exponentials.max, exponentials.log_sum()};
+      turn ^= warps;
+    }
+    // The second time: the surprises of all classes, if smoothing makes them count, and the gradient.
+    double others = 0;
+    if (writes || (smoothed && reads)) {
+      const RowGrad<W> grad(rows.target, rows.for_grad(row), pair, label_logit, rows.upstream(row));
+      T* const to = writes ? rows.grad + r * classes : nullptr;
+      const bool together = (reinterpret_cast<uintptr_t>(to) - reinterpret_cast<uintptr_t>(from)) % 16 == 0;
+      const auto one = [&](int64_t c) {
+        const W x = reads ? widened(from[c]) : W(0);
+        if (smoothed && reads && c != row.label) others += static_cast<double>(pair.surprise(x));
+        if (to) to[c] = narrowed<T>(grad(c, x));
+      };
+      if (thread < place.head) one(thread);
+      if (place.tail + thread < classes) one(place.tail + thread);
+      for (int64_t p = thread; p < place.packs; p += block_threads) {
+        const int64_t first = place.head + p * size;
+        if (!together) {
+          for (int k = 0; k < size; ++k) one(first + k);
+          continue;
+        }
+        LogitWords x = {}, dx = {};
+        if (reads) x = *reinterpret_cast<const LogitWords*>(from + first);
+        W surprises = 0;
+#pragma unroll
+        for (int k = 0; k < size; ++k) {
+          const W value = x.template get<T>(k);
+          if (smoothed && reads && first + k != row.label) surprises += pair.surprise(value);
+          dx.template set<T>(k, grad(first + k, value));
+        }
+        others += static_cast<double>(surprises);
+        if (to) stream(reinterpret_cast<LogitWords*>(to + first), dx);
+      }
+    }
+    if (smoothed) others = block_sum<block_threads>(others);
+    if (thread == 0) sum += rows.finish(r, row, pair, reads ? rows.raw(row, pair, label_logit, others) : 0);
+  }
+  finish_loss<block_threads>(rows, sum);
+}
+
+}  // namespace kernels
+
+}  // namespace xent::cuda
