@@ -28,17 +28,17 @@ __device__ RowGrad<Wide<T>> grad_of(const LossRows<T>& rows, FloatingNumbers gra
 // grad_losses: of every row, where they are not one number.
 template <class T>
 __global__ void __launch_bounds__(threads_per_block)
-    loss_backward(LossRows<T> rows, FloatingNumbers grad_losses, int64_t head, int64_t packs) {
+    loss_backward(LossRows<T> rows, FloatingNumbers grad_losses, Divisor by_classes, int64_t head, int64_t packs) {
   constexpr int size = LogitWords::count<T>;
   const int64_t classes = rows.target.classes(), count = rows.target.rows() * classes;
   const auto at = [&](int64_t i) {
-    const int64_t r = i / classes;
+    const auto [r, c] = by_classes.of(i);
     const auto grad = grad_of(rows, grad_losses, r);
-    rows.grad[i] = narrowed<T>(grad(i - r * classes, grad.filled ? 0 : widened(rows.logits[i])));
+    rows.grad[i] = narrowed<T>(grad(c, grad.filled ? 0 : widened(rows.logits[i])));
   };
   for (int64_t p = first_index(); p < packs; p += grid_stride()) {
     const int64_t first = head + p * size;
-    int64_t r = first / classes, c = first - r * classes;
+    auto [r, c] = by_classes.of(first);
     auto grad = grad_of(rows, grad_losses, r);
     const LogitWords x = *reinterpret_cast<const LogitWords*>(rows.logits + first);
     LogitWords dx = {};
@@ -68,7 +68,8 @@ void start_backward(const Call& call, const LossRows<T>& rows, FloatingNumbers g
   const int64_t to_multiple = (size - static_cast<int64_t>(beyond(rows.logits))) % size;
   const int64_t head = together ? std::min(to_multiple, count) : 0, packs = together ? (count - head) / size : 0;
   const Grid grid = {.blocks = blocks_for(std::max(packs, count - packs * size)), .max_threads = threads_per_block};
-  start(call, "loss_backward", grid, kernels::loss_backward<T>, rows, grad_losses, head, packs);
+  start(call, "loss_backward", grid, kernels::loss_backward<T>, rows, grad_losses, Divisor(rows.target.classes()), head,
+        packs);
 }
 
 }  // namespace xent::cuda

@@ -22,7 +22,8 @@ struct LossExtras {
   FloatingNumbers log_probs = {}, grad = {};
   FloatingNumbers addend = {}, grad_losses = {}, grad_log_probs = {};
   FloatingNumbers grad_target = {}, grad_element_weights = {};
-  int64_t after = 1, samples = 0;  // of sample_mean: row r is of sample r / after % samples
+  Divisor after = {}, samples = {};  // of sample_mean: row r is of sample r / after % samples
+  bool by_sample = false;
 
   template <class F>
   void for_each_pointer(F&& f) const {
@@ -50,7 +51,7 @@ struct LossRow {
         r(number),
         start(all.target.start(number)),
         classes(all.target.classes()),
-        inner(all.target.inner),
+        inner(all.target.inner.by),
         told(all.target.row(number)) {}
 
   __device__ int64_t at(int64_t c) const { return start + c * inner; }
@@ -147,7 +148,10 @@ __global__ void __launch_bounds__(group_threads) loss_general(LossRows<T> rows, 
     if (reads || extras.log_probs) row.read_pair();
     if (extras.log_probs) row.write_log_probs();
     const double raw = reads ? row.raw() : 0;
-    if (group.first() == 0) sum += rows.finish(r, row.told, row.pair, raw);
+    if (group.first() == 0) {
+      const double value = rows.finish(r, row.told, row.pair, raw);
+      sum += rows.divides_rows && !row.told.skipped ? value / rows.scalars->by : value;
+    }
     if (writes) row.write_grad(rows.for_grad(row.told), rows.upstream(row.told));
   }
   finish_loss<group_threads>(rows, sum);
@@ -166,7 +170,9 @@ __global__ void __launch_bounds__(group_threads) loss_general_backward(LossRows<
     if (rows.statistics) row.pair = {rows.statistics[2 * r], rows.statistics[2 * r + 1]};
     const bool contributes = !told.ignored && !told.poisoned && !rows.scalars->zero_grad;
     const double arriving =
-        extras.grad_losses ? extras.grad_losses[extras.samples ? r / extras.after % extras.samples : r] : 1;
+        extras.grad_losses
+            ? extras.grad_losses[extras.by_sample ? extras.samples.of(extras.after.of(r).quotient).remainder : r]
+            : 1;
     const double upstream = extras.from_loss ? arriving * rows.scalars->factor : 0;
     TargetRow masked = rows.for_grad(told);
     masked.skipped = masked.skipped || !extras.from_loss;

@@ -42,7 +42,10 @@ __device__ inline double exp_of(double x) { return std::exp(x); }
 __device__ inline float exp_minus_1(float x) { return std::expm1(x); }
 __device__ inline double exp_minus_1(double x) { return std::expm1(x); }
 __device__ inline float log_of_1_plus(float x) { return std::log1p(x); }
-__device__ inline double log_of_1_plus(double x) { return std::log1p(x); }
+__device__ inline double log_of_1_plus(double x) {
+  const double sum = 1 + x, log = std::log(sum);
+  return log + (x - (sum - 1)) * static_cast<double>(exp_of(static_cast<float>(-log)));  // what the sum has lost
+}
 
 // What a row's logits have come to so far, in any order. S: the type of the sum.
 template <class W, class S = W>

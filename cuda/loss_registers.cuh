@@ -3,7 +3,7 @@
 // written from the registers.
 //
 // One barrier per row: the warps' sums go to one of two places in turn, and every warp adds them all up. Smoothing
-// takes a second, for the sum of all surprises.
+// takes two more, for the sum of all surprises.
 #pragma once
 
 #include <xent/cuda/loss_sums.cuh>
@@ -21,7 +21,6 @@ __global__ void __launch_bounds__(threads, 1024 / threads) loss_in_registers(Los
   constexpr int size = LogitWords::count<T>, warps = threads / 32;
   XENT_SHARED(W, of_warp_max, 2 * warps);
   XENT_SHARED(W, of_warp_rest, 2 * warps);
-  XENT_SHARED(double, of_warp_others, 2 * warps);
   const int classes = static_cast<int>(rows.target.classes()), thread = static_cast<int>(threadIdx.x);
   const int lane = thread % 32, warp = thread / 32;
   const bool writes = rows.writes_grad();
@@ -33,8 +32,8 @@ __global__ void __launch_bounds__(threads, 1024 / threads) loss_in_registers(Los
     LogitWords x[register_packs];
     RowPair<W> pair;
     W label_logit = 0;
-    double raw = 0;
-    if (!row.skipped && !row.poisoned) {
+    const bool reads = !row.skipped && !row.poisoned;
+    if (reads) {
 #pragma unroll
       for (int j = 0; j < register_packs; ++j) {
         const int c = (thread + j * threads) * size;
@@ -60,38 +59,29 @@ __global__ void __launch_bounds__(threads, 1024 / threads) loss_in_registers(Los
       if (lane < warps) exponentials = {of_warp_max[turn + lane], of_warp_rest[turn + lane]};
       exponentials = merged<32>(exponentials);
       pair = {exponentials.max, exponentials.log_sum()};
-      double others = 0;
-      if constexpr (smoothed) {
-#pragma unroll
-        for (int j = 0; j < register_packs; ++j) {
-          const int c = (thread + j * threads) * size;
-          W surprises = 0;
-#pragma unroll
-          for (int k = 0; k < size; ++k)
-            if (c < classes && c + k != row.label) surprises += pair.surprise(x[j].template get<T>(k));
-          others += static_cast<double>(surprises);
-        }
-        others = warp_sum(others);
-        if (lane == 0) of_warp_others[turn + warp] = others;
-        __syncthreads();
-        others = warp_sum(lane < warps ? of_warp_others[turn + lane] : 0);
-      }
-      raw = rows.raw(row, pair, label_logit, others);
       turn ^= warps;
     }
-    if (thread == 0) sum += rows.finish(r, row, pair, raw);
-    if (!writes) continue;
-    const RowGrad<W> grad(rows.target, rows.for_grad(row), pair, label_logit, rows.upstream(row));
-    T* const to = rows.grad + r * classes;
+    W surprises = 0;  // of the other classes
+    if (writes || (smoothed && reads)) {
+      const RowGrad<W> grad(rows.target, rows.for_grad(row), pair, label_logit, rows.upstream(row));
+      T* const to = rows.grad + r * classes;
 #pragma unroll
-    for (int j = 0; j < register_packs; ++j) {
-      const int c = (thread + j * threads) * size;
-      if (c >= classes) continue;
-      LogitWords dx = {};
+      for (int j = 0; j < register_packs; ++j) {
+        const int c = (thread + j * threads) * size;
+        if (c >= classes) continue;
+        LogitWords dx = {};
 #pragma unroll
-      for (int k = 0; k < size; ++k) dx.template set<T>(k, grad(c + k, x[j].template get<T>(k)));
-      stream(reinterpret_cast<LogitWords*>(to + c), dx);
+        for (int k = 0; k < size; ++k) {
+          const W value = x[j].template get<T>(k);
+          if (smoothed && c + k != row.label) surprises += pair.surprise(value);
+          dx.template set<T>(k, grad(c + k, value));
+        }
+        if (writes) stream(reinterpret_cast<LogitWords*>(to + c), dx);
+      }
     }
+    double others = 0;
+    if (smoothed && reads) others = block_sum<threads>(static_cast<double>(surprises));
+    if (thread == 0) sum += rows.finish(r, row, pair, reads ? rows.raw(row, pair, label_logit, others) : 0);
   }
   finish_loss<threads>(rows, sum);
 }

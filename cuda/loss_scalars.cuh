@@ -5,6 +5,8 @@
 // All of it is in f64, summed per thread in the order of the rows and then in that of threads and blocks.
 #pragma once
 
+#include <algorithm>
+
 #include <xent/cuda/block_sum.cuh>
 #include <xent/cuda/loss_target.cuh>
 
@@ -65,7 +67,7 @@ __device__ double share_of(const LossPreparation& p, int64_t r, int lane, double
     const int64_t start = target.start(r);
     double mass = 0;
     for (int64_t c = lane; c < target.classes(); c += lanes) {
-      const int64_t at = start + c * target.inner;
+      const int64_t at = start + c * target.inner.by;
       mass += weighted ? target.class_weight(c) * target.probability(row, c, at) : target.distribution[at];
     }
     return weighted ? row.element * mass : mass;
@@ -148,7 +150,7 @@ __global__ void __launch_bounds__(preparing_threads) add_shares(LossPreparation 
 
 inline void prepare_loss(const Call& call, const LossPreparation& p) {
   const LossTarget& target = p.target;
-  const bool looks = p.sums_shares || p.checks_labels, by_warps = target.dense && target.inner == 1;
+  const bool looks = p.sums_shares || p.checks_labels, by_warps = target.dense && target.inner.by == 1;
   constexpr int64_t per_block = 1 << 13, most_blocks = 64;
   const int64_t numbers = target.rows() * (target.dense ? target.classes() : 1);
   const int64_t blocks = looks ? std::clamp<int64_t>((numbers + per_block - 1) / per_block, 1, most_blocks) : 1;

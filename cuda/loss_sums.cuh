@@ -68,7 +68,7 @@ struct LossRows {
     const double value = row.poisoned ? static_cast<double>(NAN) : row.skipped ? 0 : scale * row.element * raw;
     if (row_losses) row_losses[r] = value;
     if (!reduces && !row_losses) loss.store(r, value);
-    return divides_rows && !row.skipped ? value / scalars->by : value;
+    return value;
   }
 };
 

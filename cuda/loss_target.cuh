@@ -5,6 +5,7 @@
 #pragma once
 
 #include <xent/core/convert.h>
+#include <xent/cuda/divisor.cuh>
 #include <xent/cuda/label_check.cuh>
 #include <xent/ops/loss_call.h>
 
@@ -55,7 +56,7 @@ struct LossTarget {
 
   Labels labels;  // of index targets; count and classes in any case
   FloatingNumbers distribution, class_weights, element_weights;
-  int64_t inner = 1;            // how far apart a row's elements are
+  Divisor inner;                // how far apart a row's elements are
   double kept = 1, spread = 0;  // of smoothing: q becomes kept q + spread
   Parity::OutOfRange out_of_range = Parity::OutOfRange::error;
   bool dense = false, multiply_zeros = false, exact = true;  // exact: the gradient of a distribution
@@ -70,7 +71,8 @@ struct LossTarget {
   __host__ __device__ int64_t classes() const { return labels.classes; }
   __host__ __device__ bool smoothed() const { return spread != 0; }
   __device__ int64_t start(int64_t row) const {
-    return inner == 1 ? row * classes() : row / inner * classes() * inner + row % inner;
+    const auto [outer, i] = inner.of(row);
+    return outer * classes() * inner.by + i;
   }
 
   // An error of the label has been noted by who checked; here it is a NaN.

@@ -7,6 +7,8 @@
 // All threads of a group get the same result. Groups come with the number of the row they begin with.
 #pragma once
 
+#include <algorithm>
+
 #include <xent/cuda/block_sum.cuh>
 #include <xent/cuda/loss_math.cuh>
 

@@ -3,6 +3,7 @@
 //
 // along any axis, in f32 or f64. A row is read twice, the second time mostly from the caches, and written once. Sums
 // are in the type of the elements for up to 64 of them, and in f64 beyond (row_groups.cuh).
+#include <xent/cuda/divisor.cuh>
 #include <xent/cuda/row_groups.cuh>
 #include <xent/ops/softmax.h>
 
@@ -13,13 +14,17 @@ namespace {
 constexpr int64_t most_blocks = 4096;
 
 struct RowsOf {
-  int64_t rows, classes, inner;
+  int64_t rows, classes;
+  Divisor inner;
 
   RowsOf(const Shape& shape, int axis)
       : rows(shape.product(0, axis) * shape.product(axis + 1, shape.rank())),
         classes(shape[axis]),
-        inner(shape.product(axis + 1, shape.rank())) {}
-  __device__ int64_t start(int64_t row) const { return row / inner * classes * inner + row % inner; }
+        inner(std::max<int64_t>(1, shape.product(axis + 1, shape.rank()))) {}
+  __device__ int64_t start(int64_t row) const {
+    const auto [outer, i] = inner.of(row);
+    return outer * classes * inner.by + i;
+  }
 };
 
 // Calls body(the row's first element, group) for the rows of a block.
@@ -35,9 +40,9 @@ __device__ void each_row(const RowsOf& rows, const Body& body) {
 template <class T, class Group, bool log>
 __global__ void __launch_bounds__(group_threads) softmax(const T* x, T* y, RowsOf rows) {
   each_row<Group>(rows, [&](int64_t start, const Group& group) {
-    const auto pair = pair_of(x + start, rows.classes, rows.inner, group);
+    const auto pair = pair_of(x + start, rows.classes, rows.inner.by, group);
     for (int64_t c = group.first(); c < rows.classes; c += Group::stride) {
-      const int64_t i = start + c * rows.inner;
+      const int64_t i = start + c * rows.inner.by;
       y[i] = log ? pair.log_prob(x[i]) : exp_of(pair.log_prob(x[i]));
     }
   });
@@ -48,12 +53,12 @@ __global__ void __launch_bounds__(group_threads) softmax_grad(const T* y, const 
   each_row<Group>(rows, [&](int64_t start, const Group& group) {
     double part = 0;
     for (int64_t c = group.first(); c < rows.classes; c += Group::stride) {
-      const int64_t i = start + c * rows.inner;
+      const int64_t i = start + c * rows.inner.by;
       part += log ? static_cast<double>(dy[i]) : static_cast<double>(dy[i]) * static_cast<double>(y[i]);
     }
     const T sum = static_cast<T>(group.sum(part));
     for (int64_t c = group.first(); c < rows.classes; c += Group::stride) {
-      const int64_t i = start + c * rows.inner;
+      const int64_t i = start + c * rows.inner.by;
       dx[i] = log ? dy[i] - exp_of(y[i]) * sum : y[i] * (dy[i] - sum);
     }
   });
@@ -65,7 +70,7 @@ void forward(const char* name, const Call& call) {
   const RowsOf rows(x.shape, call.attrs.as<SoftmaxAttrs>().axis);
   if (x.shape.elements() == 0) return;
   dispatch_compute(x.dtype, [&]<class T>() {
-    with_group(rows.rows, rows.classes, rows.inner, most_blocks, [&]<class Group>(const Grid& grid) {
+    with_group(rows.rows, rows.classes, rows.inner.by, most_blocks, [&]<class Group>(const Grid& grid) {
       start(call, name, grid, softmax<T, Group, log>, x.as<T>(), y.as<T>(), rows);
     });
   });
@@ -77,7 +82,7 @@ void backward(const char* name, const Call& call) {
   const RowsOf rows(y.shape, call.attrs.as<SoftmaxAttrs>().axis);
   if (y.shape.elements() == 0) return;
   dispatch_compute(y.dtype, [&]<class T>() {
-    with_group(rows.rows, rows.classes, rows.inner, most_blocks, [&]<class Group>(const Grid& grid) {
+    with_group(rows.rows, rows.classes, rows.inner.by, most_blocks, [&]<class Group>(const Grid& grid) {
       start(call, name, grid, softmax_grad<T, Group, log>, y.as<T>(), dy.as<T>(), dx.as<T>(), rows);
     });
   });

@@ -77,7 +77,7 @@ LossTarget target_of(const Call& call, const Shape& shape, const LossAttrs& attr
           .distribution = dense ? numbers_of(target) : FloatingNumbers(),
           .class_weights = numbers_of(call.in[loss_in::class_weights]),
           .element_weights = numbers_of(call.in[loss_in::element_weights]),
-          .inner = inner,
+          .inner = Divisor(std::max<int64_t>(1, inner)),
           .kept = 1 - options.target.smoothing,
           .spread = options.target.smoothing / static_cast<double>(smoothed_over),
           .out_of_range = options.parity.out_of_range,
@@ -205,7 +205,7 @@ void forward(const char* op, const Call& call, const Slice& grad, bool in_place)
                             .total = call.out[loss_out::total].as<double>(),
                             .partial = scratch.sums};
   const bool plain = is_plain(call, p.target, options);
-  if (plain && p.target.inner == 1 && !options.output.log_probs) {
+  if (plain && p.target.inner.by == 1 && !options.output.log_probs && !rows.divides_rows) {
     if (p.target.smoothed()) start_plain<T, true>(call, rows);
     else start_plain<T, false>(call, rows);
   } else {
@@ -215,7 +215,7 @@ void forward(const char* op, const Call& call, const Slice& grad, bool in_place)
         .log_probs = options.output.log_probs ? numbers_of(call.out[loss_out::log_probs]) : FloatingNumbers(),
         .grad = numbers_of(grad),
         .addend = numbers_of(call.in[loss_in::grad_addend])};
-    with_group(p.target.rows(), p.target.classes(), p.target.inner, most_loss_blocks, [&]<class Group>(Grid grid) {
+    with_group(p.target.rows(), p.target.classes(), p.target.inner.by, most_loss_blocks, [&]<class Group>(Grid grid) {
       grid.blocks.x = std::max(1u, grid.blocks.x);
       start(call, "loss_general", grid, kernels::loss_general<T, Group>, rows, extras);
     });
@@ -247,7 +247,7 @@ void backward(const Call& call, const LossGrads& grads, const LossTarget& target
   const bool one_number = kind == Kind::sum || kind == Kind::mean;
   const FloatingNumbers grad_losses = one_number ? FloatingNumbers() : numbers_of(grads.grad_loss);
   const bool plain = is_plain(call, target, options);
-  if (plain && target.inner == 1 && kind != Kind::sample_mean && grads.grad_loss && !grads.grad_log_probs &&
+  if (plain && target.inner.by == 1 && kind != Kind::sample_mean && grads.grad_loss && !grads.grad_log_probs &&
       grads.logits && grads.logits.dtype == dtype_of<T> && !grads.target && !grads.element_weights)
     return start_backward(call, rows, grad_losses);
 
@@ -266,10 +266,11 @@ void backward(const Call& call, const LossGrads& grads, const LossTarget& target
       .grad_element_weights = numbers_of(grads.element_weights)};
   if (kind == Kind::sample_mean) {
     const SampleRows samples(logits.shape, static_cast<int>(options.axis), batch_axis);
-    extras.after = samples.after;
-    extras.samples = samples.samples;
+    extras.after = Divisor(samples.after);
+    extras.samples = Divisor(std::max<int64_t>(1, samples.samples));
+    extras.by_sample = true;
   }
-  with_group(target.rows(), target.classes(), target.inner, most_loss_blocks, [&]<class Group>(Grid grid) {
+  with_group(target.rows(), target.classes(), target.inner.by, most_loss_blocks, [&]<class Group>(Grid grid) {
     start(call, "loss_general_backward", grid, kernels::loss_general_backward<T, Group>, rows, extras);
   });
 }
