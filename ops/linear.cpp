@@ -14,17 +14,13 @@
 #include <xent/ops/all_ops.h>
 #include <xent/ops/cpu/activation.h>
 #include <xent/ops/cpu/gemm.h>
+#include <xent/ops/linear.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
 
 namespace xent {
 
 namespace {
-
-struct LinearAttrs {
-  Activation activation;
-  bool operator==(const LinearAttrs&) const = default;
-};
 
 Specs infer_linear(std::span<const Spec> in, const Attrs& attrs) {
   const Spec &x = in[0], &weight = in[1], &bias = in[2];
@@ -125,7 +121,7 @@ constinit const Op linear_op = {
     .inputs = 3,
     .infer = infer_linear,
     .forward = {cpu::linear, ON_CUDA(linear)},
-    .backward = {cpu::linear_grad, ON_CUDA(linear_grad), linear_grad_workspace},
+    .backward = {cpu::linear_grad, ON_CUDA(linear_grad), linear_grad_workspace, ON_CUDA(linear_grad_workspace)},
     .optional = 0b100,
     .needs_in = 0b011,
     .accumulates = true,

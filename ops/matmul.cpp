@@ -8,18 +8,13 @@
 #include <xent/core/require.h>
 #include <xent/ops/all_ops.h>
 #include <xent/ops/cpu/gemm.h>
+#include <xent/ops/matmul.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
 
 namespace xent {
 
 namespace {
-
-struct MatmulAttrs {
-  bool transpose_a;
-  bool transpose_b;
-  bool operator==(const MatmulAttrs&) const = default;
-};
 
 Specs infer_matmul(std::span<const Spec> in, const Attrs& attrs) {
   const auto [a_transposed, b_transposed] = attrs.as<MatmulAttrs>();

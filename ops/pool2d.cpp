@@ -15,17 +15,13 @@
 #include <xent/ops/all_ops.h>
 #include <xent/ops/check.h>
 #include <xent/ops/ops.h>
+#include <xent/ops/pool2d.h>
 #include <xent/ops/samples.h>
 #include <xent/ops/windows.h>
 
 namespace xent {
 
 namespace {
-
-struct PoolAttrs {
-  Extent2d window, stride, padding;
-  bool operator==(const PoolAttrs&) const = default;
-};
 
 PoolAttrs attrs_of(const Pool2dOptions& options) {
   return {options.window, options.stride == 0 ? options.window : options.stride, options.padding};
