@@ -1,6 +1,7 @@
 // cuBLASLt's functions: descriptions of a product, asking whether there is a way to compute it, and doing so in a
 // stream.
 #include <cublasLt.h>
+#include <cublas_v2.h>
 
 #include <cstring>
 
@@ -60,6 +61,8 @@ cublasStatus_t enqueue_matmul(const Matmul& matmul, const void* alpha, const voi
 struct cublasLtContext {};
 
 extern "C" {
+
+const char* cublasLtGetStatusName(cublasStatus_t status) { return cublasGetStatusName(status); }
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   *handle = new cublasLtContext;
