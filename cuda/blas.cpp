@@ -70,6 +70,11 @@ struct Description {
   }
 };
 
+// What cuBLASLt says of a type that it has no epilogue for.
+bool refused(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
+}
+
 // Of one device. It stays until the program ends, when the driver may be gone already: so nothing is given back.
 class Blas {
  public:
@@ -100,7 +105,7 @@ class Blas {
     const T one = 1, factor = beta;
     const cublasStatus_t status = cublasLtMatmul(handle_, &d.how, &one, b, &d.b, a, &d.a, &factor, c, &d.c, c, &d.c,
                                                  algorithm, workspace_, workspace_bytes_, stream);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED) return false;
+    if (refused(status)) return false;
     check_blas(status, "a product");
     return true;
   }
@@ -126,7 +131,7 @@ class Blas {
     int found = 0;
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle_, &d.how, &d.b, &d.a, &d.c, &d.c, &preference, 1, &result, &found);
-    if (status != CUBLAS_STATUS_NOT_SUPPORTED) check_blas(status, "asking for a product's algorithm");
+    if (!refused(status)) check_blas(status, "asking for a product's algorithm");
     return {result.algo, status == CUBLAS_STATUS_SUCCESS && found > 0 && result.state == CUBLAS_STATUS_SUCCESS};
   }
 

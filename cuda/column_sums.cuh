@@ -96,11 +96,13 @@ struct BiasGrad {
 template <class Value, class Store>
 void sum_columns(const Call& call, const char* name, int64_t rows, int64_t columns, int64_t part_rows,
                  const Value& value, const Store& store) {
-  constexpr int64_t threads = 256, warp = 32, most_blocks = 1024;
+  constexpr int64_t threads = 256, most_blocks = 1024;
   const int64_t parts = rows == 0 ? 1 : rows / part_rows + (rows % part_rows != 0);
-  const auto power = [](int64_t least) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(least))); };
-  const int64_t width = power(std::clamp<int64_t>(columns, 1, warp));
-  const int64_t height = power(std::clamp<int64_t>(part_rows, warp / width, threads / width));
+  const auto power = [](int64_t extent, int64_t most) {
+    return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::clamp<int64_t>(extent, 1, most))));
+  };
+  const int64_t height = power(part_rows, threads / power(columns, 32));  // a warp along the columns, if there are
+  const int64_t width = power(columns, threads / height);
   const dim3 blocks(static_cast<unsigned>(columns / width + (columns % width != 0)),
                     static_cast<unsigned>(std::min(parts, most_blocks)));
   const dim3 shape(static_cast<unsigned>(width), static_cast<unsigned>(height));

@@ -47,6 +47,7 @@ void check_on_cuda(const Function& pool, const Tensor& x, double tolerance) {
   const Tensor upstream = normal_sample(pool({x}).shape(), x.dtype(), 5);
   const TensorList expected = run(pool, {x}, upstream);
   for (const bool aligned : {true, false}) {
+    if (!aligned && x.shape() == more_than_a_grid) continue;
     const TensorList leaves = {there(x, aligned)};
     const Tensor dy = there(upstream, aligned);
     const TensorList got = in_every_order([&] { return run(pool, leaves, dy); });
