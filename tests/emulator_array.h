@@ -38,6 +38,14 @@ class DeviceArray {
     return values;
   }
 
+  // One element alone: of gigabytes, a test can look at no more.
+  T value(size_t i) const {
+    T value;
+    check(cudaMemcpy(&value, data_ + i, sizeof(T), cudaMemcpyDeviceToHost));
+    return value;
+  }
+  void set(size_t i, const T& value) const { check(cudaMemcpy(data_ + i, &value, sizeof(T), cudaMemcpyHostToDevice)); }
+
  private:
   T* data_ = nullptr;
   size_t count_ = 0;

@@ -75,6 +75,7 @@ TEST_CASE("blocks and threads come in the order of the schedule") {
   const std::vector<int> forward = {0, 1, 2, 10, 11, 12};
   CHECK(order_of({Order::forward, 0}) == forward);
   CHECK(order_of({Order::backward, 0}) == std::vector<int>{12, 11, 10, 2, 1, 0});
+  CHECK(order_of({Order::last_block, 0}) == std::vector<int>{10, 11, 12, 0, 0, 0});
   std::set<std::vector<int>> shuffled;
   for (uint64_t seed = 0; seed < 20; ++seed) {
     std::vector<int> order = order_of({Order::shuffled, seed});
@@ -204,6 +205,17 @@ TEST_CASE("the wrong direction of a copy, and one beyond the end, are refused") 
   CHECK(cudaGetLastError() == cudaErrorInvalidValue);
   CHECK(cudaGetLastError() == cudaSuccess);
   CHECK(cudaFree(host) == cudaErrorInvalidValue);
+}
+
+TEST_CASE("gigabytes of memory are zeros, and can be had many times over") {
+  for (int turn = 0; turn < 3; ++turn) {
+    const size_t count = size_t{1} << 35;
+    const DeviceArray<float> x(count), y(count);
+    CHECK(x.value(count - 1) == 0);
+    x.set(count - 1, 5);
+    check(cuda::launch({"copy", 1, 1}, copy, x.data() + count - 1, y.data() + count / 2));
+    CHECK(y.value(count / 2) == 5);
+  }
 }
 
 TEST_CASE("a kernel that fails ends what is queued, and the next one works") {

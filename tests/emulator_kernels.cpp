@@ -80,6 +80,42 @@ TEST_CASE("shuffles, shared memory and the last block's turn give one sum") {
   }
 }
 
+TEST_CASE("beyond 2^31 elements, in the last block of a grid: offsets are 64 bits wide") {
+  const emulator::ScheduleScope scope({Order::last_block, 0});
+  SUBCASE("a loop over the grid") {
+    const size_t count = (size_t{1} << 31) + 2 * 4096 * 256;  // 8 GiB each, of which one block touches 8 MiB
+    const DeviceArray<float> x(count), y(count);
+    x.set(count - 1, 3);
+    check(cuda::launch({"scale_and_add", 4096, 256}, kernels::scale_and_add, 2, x.data(), y.data(), count));
+    CHECK(y.value(count - 1) == 6);
+  }
+  SUBCASE("a sum") {
+    const size_t count = (size_t{1} << 31) + 4096 * 64;
+    const DeviceArray<float> x(count), partial(std::vector<float>(4096)), result(1);
+    const DeviceArray<unsigned> ticket(std::vector<unsigned>{4095});  // as if all other blocks had been here
+    x.set(count - 1, 3);
+    check(cuda::launch({"sum", 4096, 64, 0, nullptr, 64}, kernels::sum<64>, x.data(), count, partial.data(),
+                       ticket.data(), result.data()));
+    CHECK(result.values()[0] == 3);
+  }
+  SUBCASE("a block per row") {
+    const unsigned classes = 1000, rows = (1u << 31) / classes + 5;
+    const size_t shared_bytes = (classes + 2) * sizeof(float), count = size_t{rows} * classes;
+    const DeviceArray<float> x(count), p(count);
+    check(cuda::launch({"softmax", rows, 64, shared_bytes}, kernels::softmax<float>, x.data(), p.data(), 1000));
+    CHECK(p.value(count - 1) == 0.001f);
+  }
+  SUBCASE("tiles") {
+    const int rows = 70000, columns = 40000;
+    const size_t count = size_t{rows} * columns;
+    const DeviceArray<float> x(count), y(count);
+    x.set(count - 1, 3);
+    const dim3 grid((columns + 31) / 32, (rows + 31) / 32);
+    check(cuda::launch({"transpose", grid, dim3(32, 8)}, kernels::transpose, x.data(), y.data(), rows, columns));
+    CHECK(y.value(count - 1) == 3);
+  }
+}
+
 TEST_CASE("a tile in shared memory transposes matrices of any extents") {
   for (const int rows : {1, 32, 45})
     for (const int columns : {1, 33}) {

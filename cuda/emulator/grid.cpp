@@ -40,7 +40,7 @@ void run_grid(const cuda::Launch& launch, const std::function<void()>& body) {
       order[j] = i;
     }
   }
-  for (uint64_t i = 0; i < count; ++i) {
+  for (uint64_t i = current_schedule.order == Order::last_block ? count - 1 : 0; i < count; ++i) {
     uint64_t at = i;
     if (current_schedule.order == Order::backward) at = count - 1 - i;
     if (current_schedule.order == Order::shuffled) at = order[i];

@@ -1,6 +1,7 @@
 #include "memory.h"
 
 #include <cuda_runtime.h>
+#include <sys/mman.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -24,6 +25,45 @@ Allocations& device_memory = *new Allocations;  // never destroyed: a program's 
 Allocations& pinned_memory = *new Allocations;
 
 size_t whole(size_t bytes) { return guard + (bytes + guard - 1) / guard * guard + guard; }
+
+// Huge memory is addresses alone until it is touched: neither filled nor watched byte by byte. On either side lie as
+// many addresses that nobody can touch, since an offset in 32 bits that has wrapped ends up there.
+bool is_huge(size_t bytes) { return bytes >= size_t{1} << 30; }
+
+size_t whole_pages(size_t bytes) {
+  constexpr size_t page = 1 << 16;
+  return (bytes + page - 1) / page * page;
+}
+
+char* reserve_huge(size_t bytes) {
+  const size_t side = whole_pages(bytes);
+  void* const all = mmap(nullptr, 3 * side, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (all == MAP_FAILED) return nullptr;
+  char* const begin = static_cast<char*>(all) + side;
+  if (mprotect(begin, side, PROT_READ | PROT_WRITE) == 0) return begin;
+  munmap(all, 3 * side);
+  return nullptr;
+}
+
+void release_huge(char* begin, size_t bytes) {
+  const size_t side = whole_pages(bytes);
+  munmap(begin - side, 3 * side);
+}
+
+char* reserve(size_t bytes) {
+  if (is_huge(bytes)) return reserve_huge(bytes);
+  char* const begin = static_cast<char*>(std::aligned_alloc(guard, whole(bytes)));
+  if (!begin) return nullptr;
+  std::memset(begin, 0xff, whole(bytes));
+  forbid(begin, whole(bytes));
+  return begin + guard;
+}
+
+void release_memory(char* data, size_t bytes) {
+  if (is_huge(bytes)) return release_huge(data, bytes);
+  allow(data - guard, whole(bytes));
+  std::free(data - guard);
+}
 
 bool contains(const Allocations& allocations, const void* begin, size_t bytes) {
   const char* const first = static_cast<const char*>(begin);
@@ -51,6 +91,7 @@ void check_guards(const char* kernel) {
   if constexpr (checks_addresses) return;  // the access itself has been reported
   static const std::string untouched(2 * guard, '\xff');
   for (const auto& [data, bytes] : device_memory) {
+    if (is_huge(bytes)) continue;
     const std::string_view before(data - guard, guard), behind(data + bytes, whole(bytes) - guard - bytes);
     const auto stop_at = [kernel, all = bytes](ptrdiff_t byte) {
       throw KernelError(fmt::format("kernel {}: wrote at byte {} of device memory of {} bytes", kernel, byte, all));
@@ -64,11 +105,13 @@ void check_guards(const char* kernel) {
 
 DeviceAccess::DeviceAccess() {
   if (accesses++ > 0) return;
-  for (const auto& [data, bytes] : device_memory) allow(data, bytes);
+  for (const auto& [data, bytes] : device_memory)
+    if (!is_huge(bytes)) allow(data, bytes);
 }
 DeviceAccess::~DeviceAccess() {
   if (--accesses > 0) return;
-  for (const auto& [data, bytes] : device_memory) forbid(data, bytes);
+  for (const auto& [data, bytes] : device_memory)
+    if (!is_huge(bytes)) forbid(data, bytes);
 }
 
 }  // namespace xent::emulator
@@ -83,12 +126,10 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   if (forbidden_in_capture()) return remember(cudaErrorStreamCaptureUnsupported);
   if (bytes == 0) return cudaSuccess;
   if (bytes > size_t{1} << 40) return remember(cudaErrorMemoryAllocation);
-  char* const begin = static_cast<char*>(std::aligned_alloc(guard, whole(bytes)));
-  if (!begin) return remember(cudaErrorMemoryAllocation);
-  std::memset(begin, 0xff, whole(bytes));
-  forbid(begin, whole(bytes));
-  device_memory[begin + guard] = bytes;
-  *pointer = begin + guard;
+  char* const data = reserve(bytes);
+  if (!data) return remember(cudaErrorMemoryAllocation);
+  device_memory[data] = bytes;
+  *pointer = data;
   return cudaSuccess;
 }
 
@@ -99,10 +140,9 @@ cudaError_t cudaFree(void* pointer) {
   const auto found = device_memory.find(static_cast<char*>(pointer));
   if (found == device_memory.end()) return remember(cudaErrorInvalidValue);
   drain_before_release();
-  char* const begin = static_cast<char*>(pointer) - guard;
-  allow(begin, whole(found->second));
+  const size_t bytes = found->second;
   device_memory.erase(found);
-  std::free(begin);
+  release_memory(static_cast<char*>(pointer), bytes);
   return cudaSuccess;
 }
 

@@ -1,5 +1,6 @@
 // Device memory: bytes on the host that are known to be the device's. Fresh ones are 0xff (a NaN in f32, f16 and bf16),
-// and on either side are bytes that nobody may touch. The functions that programs call, cudaMalloc and so on, are
+// and on either side are bytes that nobody may touch. From 1 GiB on they are zeros instead and cost what is touched of
+// them, so that a test can have more than 2^31 elements. The functions that programs call, cudaMalloc and so on, are
 // NVIDIA's own declarations.
 #pragma once
 

@@ -11,7 +11,9 @@
 
 namespace xent::emulator {
 
-enum class Order : uint8_t { forward, backward, shuffled };
+// last_block runs the last block of every grid and no other: what a kernel does at the far end of more than 2^31
+// elements, in the time of one block.
+enum class Order : uint8_t { forward, backward, shuffled, last_block };
 
 struct Schedule {
   Order order = Order::forward;
