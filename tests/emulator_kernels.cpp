@@ -89,6 +89,26 @@ TEST_CASE("beyond 2^31 elements, in the last block of a grid: offsets are 64 bit
     check(cuda::launch({"scale_and_add", 4096, 256}, kernels::scale_and_add, 2, x.data(), y.data(), count));
     CHECK(y.value(count - 1) == 6);
   }
+  SUBCASE("a loop over a grid of more than 2^32 threads") {
+    const unsigned blocks = (1u << 22) + 1;
+    const size_t stride = size_t{blocks} * 1024, count = 2 * stride;
+    const DeviceArray<float> x(count), y(count);
+    for (const size_t i : {stride - 1, count - 1}) x.set(i, 3);
+    check(cuda::launch({"scale_and_add", blocks, 1024}, kernels::scale_and_add, 2, x.data(), y.data(), count));
+    CHECK(y.value(stride - 1) == 6);
+    CHECK(y.value(count - 1) == 6);
+  }
+  SUBCASE("a sum of more than 2^32 threads") {
+    const unsigned blocks = (1u << 26) + 1;
+    const size_t stride = size_t{blocks} * 64, count = 2 * stride;
+    const DeviceArray<float> x(count), partial(size_t{1} << 28), result(1);
+    const DeviceArray<unsigned> ticket(std::vector<unsigned>{0});
+    x.set(stride - 1, 3);
+    x.set(count - 1, 4);
+    check(cuda::launch({"sum", blocks, 64, 0, nullptr, 64}, kernels::sum<64>, x.data(), count, partial.data(),
+                       ticket.data(), result.data()));
+    CHECK(partial.value(blocks - 1) == 7);
+  }
   SUBCASE("a sum") {
     const size_t count = (size_t{1} << 31) + 4096 * 64;
     const DeviceArray<float> x(count), partial(std::vector<float>(4096)), result(1);

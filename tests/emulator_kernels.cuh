@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(64) reverse_in_groups(const int* in, int* out)
     value = values[thread ^ 7];
     __syncwarp(mask);
   }
-  __syncthreads();
+  __syncthreads();  // after which all groups go on
   out[thread] = value;
 }
 
