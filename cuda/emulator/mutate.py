@@ -24,6 +24,7 @@ def removed(name, call, *builds):
     return Kind(name, re.compile(rf"\b{call}(?=\()"), "xent::mutants::on<{id}>() ? void() : {0}", "true ? void() : {0}", builds)
 
 
+WIDE = "(?:int64_t|long long|size_t|ptrdiff_t)"
 KINDS = [
     removed("barrier", "__syncthreads", "plain", "races", "memory"),
     removed("warp", "__syncwarp", "plain", "races", "memory"),
@@ -31,7 +32,7 @@ KINDS = [
     Kind("bound", re.compile(r"(?<= )<(?=\s)"), "< xent::mutants::switched<{id}> >", "<=", ("plain", "memory", "races")),
     Kind("bound", re.compile(r"(?<= )>=(?=\s)"), ">= xent::mutants::switched<{id}> >", ">", ("plain", "memory", "races")),
     # Not pointers, references nor arguments of templates; but casts.
-    Kind("narrow", re.compile(r"(?<!unsigned )\b(?:int64_t|long long|size_t|ptrdiff_t)\b(?!\s*[*&])(?!>(?!\())(?!\s*,\s*\w+>)"),
+    Kind("narrow", re.compile(rf"(?<=static_cast<){WIDE}(?=>)|(?<!unsigned )(?<![<\w]){WIDE}\b(?!\s*[*&>,])"),
          "xent::mutants::Narrow<{id}, {0}>", "int", ("plain", "memory", "races")),
 ]
 

@@ -33,12 +33,13 @@ inline ImageDataset training_data() {
   return folder.empty() ? generated_digits(10000, 1) : load_mnist(folder, Split::train);
 }
 
-// A model, its optimizer and its training step, going over the data again and again.
+// A model, its optimizer and its training step, going over the data again and again, on any device.
 class Training {
  public:
-  Training(const ImageDataset& data, int64_t batch, Sequential (*make)(Generator&), bool adam = true)
-      : batches_(data, {.batch = batch, .shuffle = true, .seed = 1, .drop_last = true}),
-        random_(1),
+  Training(const ImageDataset& data, int64_t batch, Sequential (*make)(Generator&), bool adam = true,
+           Device device = Device::cpu())
+      : batches_(data, {.batch = batch, .shuffle = true, .seed = 1, .drop_last = true, .device = device}),
+        random_(1, device),
         model_(make(random_)),
         batch_(batch) {
     if (adam) optimizer_ = std::make_unique<Adam>(model_.parameters());
