@@ -5,7 +5,8 @@ set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/xent")
 # The headers in folders named cpu are the kernels' own, those of the emulator are for tests; these are for sources only.
 set(private_headers)
 foreach(header require check windows describe prefetch shuffle atomic_file safetensors loss_call loss_rules
-    label_guess conv2d refuse_unless torch_types onnxruntime_check as_dtype softmax linear matmul pool2d)
+    label_guess conv2d refuse_unless torch_types onnxruntime_check as_dtype softmax linear matmul pool2d
+    optimizer_steps schedule_rate clip_attrs random_attrs dropout random_shift_flip)
   list(APPEND private_headers PATTERN ${header}.h EXCLUDE)
 endforeach()
 foreach(folder IN LISTS xent_folders)

@@ -12,6 +12,7 @@
 #include <xent/core/parallel.h>
 #include <xent/ops/all_ops.h>
 #include <xent/ops/check.h>
+#include <xent/ops/clip_attrs.h>
 #include <xent/ops/cpu/axis_sum.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
@@ -21,11 +22,6 @@ namespace xent {
 namespace {
 
 constexpr int64_t grain = 1 << 15;  // elements per chunk
-
-struct ClipAttrs {
-  double max_norm;
-  bool operator==(const ClipAttrs&) const = default;
-};
 
 void require_total(const char* op, const Spec& total) {
   require<ShapeError>(total.shape == Shape{} && total.dtype == DType::f64,
@@ -103,7 +99,8 @@ constinit const Op accumulate_squares_op = {
     .formula = "total += sum x^2",
     .inputs = 2,
     .infer = infer_squares,
-    .forward = {cpu::accumulate_squares, ON_CUDA(accumulate_squares), squares_workspace},
+    .forward = {cpu::accumulate_squares, ON_CUDA(accumulate_squares), squares_workspace,
+                ON_CUDA(accumulate_squares_workspace)},
     .updates = 0b01,
     .samples = squares_samples,
 };

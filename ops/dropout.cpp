@@ -14,6 +14,7 @@
 #include <xent/ops/all_ops.h>
 #include <xent/ops/check.h>
 #include <xent/ops/cpu/philox.h>
+#include <xent/ops/dropout.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
 
@@ -24,11 +25,6 @@ namespace {
 constexpr int64_t words_per_block = 4;
 constexpr int64_t batch = 4 * cpu::philox_group;  // blocks drawn at once
 constexpr int64_t grain = 1 << 6;                 // batches per chunk: 16k elements
-
-struct DropoutAttrs {
-  double p;
-  bool operator==(const DropoutAttrs&) const = default;
-};
 
 Specs infer_dropout(std::span<const Spec> in, const Attrs& attrs) {
   const Spec &x = in[0], &state = in[1];

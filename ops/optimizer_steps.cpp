@@ -16,6 +16,7 @@
 #include <xent/ops/all_ops.h>
 #include <xent/ops/cpu/optimizer_math.h>
 #include <xent/ops/ops.h>
+#include <xent/ops/optimizer_steps.h>
 #include <xent/ops/samples.h>
 
 namespace xent {
@@ -23,23 +24,6 @@ namespace xent {
 namespace {
 
 constexpr int64_t grain = 1 << 14;  // elements per chunk
-
-struct SgdAttrs {
-  double momentum, weight_decay;
-  bool nesterov;
-  bool operator==(const SgdAttrs&) const = default;
-};
-
-struct AdamAttrs {
-  double beta1, beta2, epsilon, weight_decay;
-  bool decoupled;
-  bool operator==(const AdamAttrs&) const = default;
-};
-
-struct AdvanceAttrs {
-  int64_t by;
-  bool operator==(const AdvanceAttrs&) const = default;
-};
 
 // The first `count` inputs are the parameter, its gradient and its state: all alike.
 void require_alike(const char* op, std::span<const Spec> in, size_t count) {

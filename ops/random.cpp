@@ -17,6 +17,7 @@
 #include <xent/ops/all_ops.h>
 #include <xent/ops/check.h>
 #include <xent/ops/ops.h>
+#include <xent/ops/random_attrs.h>
 
 namespace xent {
 
@@ -24,13 +25,6 @@ namespace {
 
 constexpr int64_t grain = 1 << 12;  // Philox blocks per chunk
 constexpr int64_t words_per_block = 4;
-
-struct RandomAttrs {
-  Shape shape;
-  DType dtype;
-  double first, second;  // low and high, or mean and deviation
-  bool operator==(const RandomAttrs&) const = default;
-};
 
 Specs infer_random(const char* op, const Spec& state, const RandomAttrs& attrs) {
   require<DTypeError>(state.dtype == DType::i64 && state.shape == Shape{2},

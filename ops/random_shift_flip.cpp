@@ -16,6 +16,7 @@
 #include <xent/ops/all_ops.h>
 #include <xent/ops/check.h>
 #include <xent/ops/ops.h>
+#include <xent/ops/random_shift_flip.h>
 #include <xent/ops/samples.h>
 
 namespace xent {
@@ -24,14 +25,6 @@ namespace {
 
 constexpr int64_t elements_per_chunk = 1 << 16;
 constexpr int64_t draws_per_chunk = 1 << 12;
-
-struct ShiftFlipAttrs {
-  ShiftFlipOptions options;
-  bool operator==(const ShiftFlipAttrs& other) const {
-    const ShiftFlipOptions &a = options, &b = other.options;
-    return a.shift == b.shift && a.flip == b.flip && a.fill == b.fill;
-  }
-};
 
 Specs infer_random_shift_flip(std::span<const Spec> in, const Attrs& attrs) {
   constexpr int64_t most = int64_t{1} << 30;  // so that 2 s + 1 is a 32-bit number, and a draw an i32
@@ -57,17 +50,9 @@ Specs infer_random_shift_flip(std::span<const Spec> in, const Attrs& attrs) {
 
 namespace cpu {
 
-struct Draw {
-  int32_t down, right, flip;
-};
-
-int32_t shift_of(uint32_t word, int64_t most) {
-  return static_cast<int32_t>(static_cast<int64_t>(word * static_cast<uint64_t>(2 * most + 1) >> 32) - most);
-}
-
 // to[j] = from[j - right], or from[width - 1 - (j - right)] if flipped, for pixels of `channels` elements.
 template <class T>
-void move_row(const T* from, T* to, int64_t width, int64_t channels, const Draw& draw, T fill) {
+void move_row(const T* from, T* to, int64_t width, int64_t channels, const ShiftFlipDraw& draw, T fill) {
   const int64_t begin = std::clamp<int64_t>(draw.right, 0, width);
   const int64_t end = std::clamp<int64_t>(width + draw.right, 0, width);
   std::fill(to, to + begin * channels, fill);
@@ -90,7 +75,7 @@ void move(const T* x, T* y, const Shape& shape, T fill, const DrawOf& draw_of) {
   const int64_t grain = std::max<int64_t>(1, elements_per_chunk / row_size);
   parallel_for(shape[0] * height, grain, [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const Draw draw = draw_of(row / height);
+      const ShiftFlipDraw draw = draw_of(row / height);
       const int64_t above = row % height - draw.down;  // the row that comes here
       T* to = y + row * row_size;
       if (above >= 0 && above < height) move_row(x + (row - draw.down) * row_size, to, width, channels, draw, fill);
@@ -99,7 +84,7 @@ void move(const T* x, T* y, const Shape& shape, T fill, const DrawOf& draw_of) {
   });
 }
 
-Draw draw_at(const int32_t* draws, int64_t image) {
+ShiftFlipDraw draw_at(const int32_t* draws, int64_t image) {
   return {draws[3 * image], draws[3 * image + 1], draws[3 * image + 2]};
 }
 
@@ -112,10 +97,10 @@ void random_shift_flip(const Call& call) {
   const auto seed = static_cast<uint64_t>(state[0]), next = static_cast<uint64_t>(state[1]);
   parallel_for(images, draws_per_chunk, [=](int64_t begin, int64_t end) {
     for (int64_t image = begin; image < end; ++image) {
-      const auto words = philox_block(seed, next + static_cast<uint64_t>(image));
-      draws[3 * image] = shift_of(words[0], o.shift.height);
-      draws[3 * image + 1] = shift_of(words[1], o.shift.width);
-      draws[3 * image + 2] = o.flip ? static_cast<int32_t>(words[2] & 1) : 0;
+      const ShiftFlipDraw draw = draw_from(philox_block(seed, next + static_cast<uint64_t>(image)), o);
+      draws[3 * image] = draw.down;
+      draws[3 * image + 1] = draw.right;
+      draws[3 * image + 2] = draw.flip;
     }
   });
   state[1] = static_cast<int64_t>(next + static_cast<uint64_t>(images));
@@ -124,15 +109,11 @@ void random_shift_flip(const Call& call) {
   });
 }
 
-// A pixel goes back by (-down, -right); of a flipped image, which is flipped again, by (-down, right).
 void random_shift_flip_grad(const Call& call) {
   const Slice &dy = call.grad_out[0], &dx = call.grad_in[0];
   const auto* draws = call.out[1].as<int32_t>();
   dispatch_compute(dx.dtype, [&]<class T>() {
-    move(dy.as<T>(), dx.as<T>(), dx.shape, T(0), [=](int64_t image) {
-      const Draw draw = draw_at(draws, image);
-      return Draw{-draw.down, draw.flip ? draw.right : -draw.right, draw.flip};
-    });
+    move(dy.as<T>(), dx.as<T>(), dx.shape, T(0), [=](int64_t image) { return undo(draw_at(draws, image)); });
   });
 }
 

@@ -8,27 +8,18 @@
 // Written so, both are 1 at first and `last` at last to the bit, however small or large it is.
 // The count n is on the device, so a replayed step follows the schedule. Source of the cosine: Loshchilov and Hutter,
 // "SGDR", 2017.
-#include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include <xent/core/on_cuda.h>
 #include <xent/core/op.h>
 #include <xent/core/require.h>
 #include <xent/ops/all_ops.h>
 #include <xent/ops/ops.h>
+#include <xent/ops/schedule_rate.h>
 
 namespace xent {
 
 namespace {
-
-struct ScheduleAttrs {
-  ScheduleOptions options;
-  bool operator==(const ScheduleAttrs& other) const {
-    const ScheduleOptions &a = options, &b = other.options;
-    return a.decay == b.decay && a.warmup == b.warmup && a.steps == b.steps && a.factor == b.factor && a.last == b.last;
-  }
-};
 
 Specs infer_schedule(std::span<const Spec> in, const Attrs& attrs) {
   const ScheduleOptions& o = attrs.as<ScheduleAttrs>().options;
@@ -47,22 +38,6 @@ Specs infer_schedule(std::span<const Spec> in, const Attrs& attrs) {
                          "schedule_rate: factor {} and last {} must be finite, positive and not negative", o.factor,
                          o.last);
   return {};
-}
-
-double from_1_to(double last, double share) { return (1 - share) + last * share; }
-
-double factor_of(const ScheduleOptions& o, int64_t count) {
-  const int64_t n = std::max<int64_t>(count, 0);
-  if (n < o.warmup) return (static_cast<double>(n) + 1) / static_cast<double>(o.warmup);
-  const int64_t k = n - o.warmup;
-  const double t = std::min(static_cast<double>(k) / static_cast<double>(o.steps), 1.0);
-  switch (o.decay) {
-    case Decay::constant: return 1;
-    case Decay::step: return std::pow(o.factor, static_cast<double>(k / o.steps));
-    case Decay::linear: return from_1_to(o.last, t);
-    case Decay::cosine: return from_1_to(o.last, (1 - std::cos(std::numbers::pi * t)) / 2);
-  }
-  return 1;
 }
 
 }  // namespace
