@@ -31,7 +31,7 @@ size_t binary_grad_workspace(const Call& call);
 void cast(const Call& call);
 void cast_grad(const Call& call);
 
-// Other places: permute.cpp, concat.cpp, reshape.cpp, pick.cpp.
+// Other places: permute.cpp, concat.cpp, reshape.cpp, pick.cpp, gather_batch.cpp.
 void permute(const Call& call);
 void permute_grad(const Call& call);
 void concat(const Call& call);
@@ -39,6 +39,7 @@ void concat_grad(const Call& call);
 void slice_rows_grad(const Call& call);
 void pick(const Call& call);
 void pick_grad(const Call& call);
+void gather_batch(const Call& call);
 
 // Sums: reduce.cpp, metrics.cpp, clip.cpp.
 void sum(const Call& call);

@@ -10,7 +10,7 @@ using namespace xent;
 
 void train(const training::Options& options) {
   const training::Data data = training::load_data(options.data);
-  Generator random(options.seed);
+  Generator random(options.seed, parse_device(options.device));
   Sequential model(Flatten(),                                   // [batch, 28, 28, 1] -> [batch, 784]
                    Linear(784, 512, random, Activation::relu),  // [batch, 512]
                    Linear(512, 256, random, Activation::relu),  // [batch, 256]

@@ -34,7 +34,7 @@ struct Net : Module {
 
 void train(const training::Options& options) {
   const training::Data data = training::load_data(options.data);
-  Generator random(options.seed);
+  Generator random(options.seed, parse_device(options.device));
   Net model(data.train.classes(), random);
   training::train_classifier(options, data, model, random);
 }

@@ -20,14 +20,19 @@ inline std::unique_ptr<Optimizer> make_optimizer(const Options& options, const s
   return std::make_unique<Adam>(parameters, Adam::Options{.learning_rate = rate});
 }
 
-// random is the generator that the model draws from: its state is part of the run.
+// random is the generator that the model draws from, on the device where it trains: its state is part of the run.
 inline void train_classifier(const Options& options, const Data& data, Module& model, Generator& random) {
-  Loader train_batches(data.train, {.batch = options.batch, .shuffle = true, .seed = options.seed});
-  Loader test_batches(data.test, {.batch = 1000});
+  const Device device = random.state().device();
+  const bool resident = device != Device::cpu();  // the images are there from the start
+  model.to(device);                               // what the generator did not make
+  Loader train_batches(
+      data.train,
+      {.batch = options.batch, .shuffle = true, .seed = options.seed, .device = device, .resident = resident});
+  Loader test_batches(data.test, {.batch = 1000, .device = device, .resident = resident});
   const std::unique_ptr<Optimizer> optimizer = make_optimizer(options, model.parameters());
   Schedule schedule(*optimizer, {.decay = Decay::step, .steps = 1, .factor = 0.7});  // once per epoch
-  Mean train_loss, test_loss;
-  Accuracy test_accuracy;
+  Mean train_loss(device), test_loss(device);
+  Accuracy test_accuracy(device);
 
   Step train_step([&](const Tensor& images, const Tensor& labels) {
     Tape tape;

@@ -32,6 +32,7 @@ struct Options {
   std::string optimizer = "adam";
   uint64_t seed = 1;
   int threads = xent::threads();
+  std::string device = "cpu";
   std::string checkpoint, best, resume;  // files; empty: none
   std::string log;
   bool quiet = false;
@@ -45,7 +46,19 @@ inline const CLI::Validator positive(
     },
     "POSITIVE");
 
-inline void add_options(CLI::App& app, Options& options) {
+// Refuses what is no device's name; whether there is such a device is seen when it is used.
+inline const CLI::Validator device_name(
+    [](const std::string& text) {
+      try {
+        xent::parse_device(text);
+        return std::string();
+      } catch (const xent::DeviceError& error) {
+        return std::string(error.what());
+      }
+    },
+    "DEVICE");
+
+void add_options(CLI::App& app, Options& options) {
   app.add_option(
       "--data", options.data,
       "Folder with MNIST's files, or 'digits' for generated ones (default: Fashion-MNIST if installed, else digits)");
@@ -62,6 +75,9 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--seed", options.seed, "Seed of the weights and of the order")->capture_default_str();
   app.add_option("--threads", options.threads, "Threads that compute")
       ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--device", options.device, "Where it computes: cpu, cuda or cuda:N")
+      ->check(device_name)
       ->capture_default_str();
   app.add_option("--checkpoint", options.checkpoint, "File that gets the state of the run after every epoch");
   app.add_option("--best", options.best, "The same, only after epochs with the best test accuracy so far");
@@ -105,6 +121,7 @@ inline int run(int argc, char** argv, const char* description, int default_epoch
     for (const std::string& path : {options.checkpoint, options.best})  // now, not after an hour's training
       if (!path.empty()) xent::require_writable(path);
     xent::set_threads(options.threads);
+    xent::Tensor::empty({}, xent::DType::f32, xent::parse_device(options.device));  // the same: says what is missing
     train(options);
     return 0;
   } catch (const std::exception& error) {
@@ -138,6 +155,8 @@ class Report {
  public:
   Report(const Options& options, const Data& data, xent::Module& model) : options_(options) {
     int64_t weights = 0;
+    std::string where = options.device;
+    if (where == "cpu") where = std::to_string(options.threads) + (options.threads == 1 ? " thread" : " threads");
     for (const xent::Parameter& parameter : model.parameters()) weights += parameter.value.elements();
     if (!options.log.empty()) {
       log_.open(options.log, options.resume.empty() ? std::ios::out : std::ios::app);
@@ -145,9 +164,9 @@ class Report {
         throw std::runtime_error("cannot write " + options.log + "; is it a folder, or in one that does not exist?");
     }
     if (!options.quiet)
-      std::printf("%s: %lld training and %lld test images; %lld weights; %d thread%s\n", data.name.c_str(),
+      std::printf("%s: %lld training and %lld test images; %lld weights; %s\n", data.name.c_str(),
                   static_cast<long long>(data.train.size()), static_cast<long long>(data.test.size()),
-                  static_cast<long long>(weights), options.threads, options.threads == 1 ? "" : "s");
+                  static_cast<long long>(weights), where.c_str());
   }
 
   // Call before the first step of an epoch.

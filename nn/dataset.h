@@ -17,8 +17,16 @@
 #include <span>
 
 #include <xent/core/shape.h>
+#include <xent/core/tensor.h>
 
 namespace xent {
+
+// Samples that lie in memory as bytes: element k of sample i is scale pixels[i, k] + offset.
+struct ByteSamples {
+  Tensor pixels;  // u8 [n, ...sample shape]
+  Tensor labels;  // u8 [n]
+  float scale = 1, offset = 0;
+};
 
 class Dataset {
  public:
@@ -37,6 +45,9 @@ class Dataset {
   // Writes the samples of many indices one after the other, and their labels. Calls get from several threads; override
   // it where many samples are cheaper together. Throws ShapeError for spans of the wrong size.
   virtual void gather(std::span<const int64_t> indices, std::span<float> samples, std::span<int64_t> labels) const;
+
+  // Returns the same samples as bytes, if that is how they lie in memory, so that a device can have all of them.
+  virtual ByteSamples bytes() const { return {}; }
 };
 
 }  // namespace xent

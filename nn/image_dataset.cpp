@@ -61,6 +61,11 @@ void ImageDataset::prefetch([[maybe_unused]] int64_t index) const {
 #endif
 }
 
+ByteSamples ImageDataset::bytes() const {
+  const auto& s = sample_shape_;
+  return {images_.view({size(), s[0], s[1], s[2]}, 0), labels_, scale_, offset_};
+}
+
 void ImageDataset::set_normalisation(Normalisation normalisation) {
   const auto [mean, deviation] = normalisation;
   const double scale = 1 / (255 * deviation), offset = -mean / deviation;

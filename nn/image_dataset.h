@@ -34,6 +34,7 @@ class ImageDataset : public Dataset {
   Shape sample_shape() const override { return sample_shape_; }  // [height, width, channels]
   int64_t get(int64_t index, std::span<float> sample) const override;
   void prefetch(int64_t index) const override;
+  ByteSamples bytes() const override;
 
   int64_t classes() const { return classes_; }
   const Tensor& images() const { return images_; }

@@ -10,6 +10,7 @@
 #include <xent/core/step_state.h>
 #include <xent/nn/prefetch.h>
 #include <xent/nn/shuffle.h>
+#include <xent/ops/ops.h>
 
 namespace xent {
 
@@ -70,6 +71,14 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
       batches_(count_batches(dataset.size(), options)),
       order_(order_of(dataset.size())) {
   batch_shape(1, sample_shape_);
+  if (!options.resident) return;
+  const ByteSamples samples = dataset.bytes();
+  require<ArgumentError>(static_cast<bool>(samples.pixels),
+                         "Loader: resident is for a data set that has its samples in memory as bytes, as ImageDataset "
+                         "has; leave it out, and batches are copied to {}",
+                         options.device);
+  pixels_ = samples.pixels.to(options.device);
+  labels_ = samples.labels.to(options.device);
 }
 
 Loader::Iterator Loader::begin() {
@@ -82,6 +91,7 @@ Loader::Iterator Loader::begin() {
     std::iota(order_.begin(), order_.end(), 0);  // not the order of the epoch before
     shuffle(std::span(order_), random);
   }
+  if (options_.resident) own_.order = Tensor::from(std::span<const int64_t>(order_), {size()}, options_.device);
   load(first);
   epoch_ = epoch + 1;  // not if the first batch cannot be had
   handed_ = first + 1;
@@ -131,7 +141,18 @@ std::pair<std::span<float>, std::span<int64_t>> Loader::make_room(Buffers& to, i
   return {writable<float>(images), writable<int64_t>(labels)};
 }
 
+// The device has the samples and the order of the epoch: one kernel, and no copy. Each batch is in memory of its own,
+// from the device's cache.
+void Loader::load_resident(int64_t index) {
+  const int64_t begin = index * options_.batch, count = std::min(options_.batch, size() - begin);
+  const ByteSamples now = dataset_->bytes();  // the normalisation may have been set since
+  const auto [images, labels] = gather_batch(pixels_, labels_, own_.order.view({count}, begin),
+                                             static_cast<double>(now.scale), static_cast<double>(now.offset));
+  buffers(room_, index).batch = {images, labels, index};
+}
+
 void Loader::load(int64_t index) {
+  if (options_.resident) return load_resident(index);
   const std::span<const int64_t> samples = samples_of(index);
   Buffers& present = buffers(room_, index);
   if (Prefetch* ahead = own_.ahead.get(); ahead && ahead->index() == index) {

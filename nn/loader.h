@@ -9,6 +9,10 @@
 // outside Steps and handed to them. After the first epoch a Loader takes no memory: it writes a batch over an earlier
 // one. A batch that somebody still holds a handle to is left alone, so what you keep does not change.
 //
+// With .device = Device::cuda() batches are made on the host and copied. With .resident = true too the device gets all
+// samples once, as bytes, and makes the batches itself, the same to the bit: no step waits for a copy. It is for data
+// sets that have their samples in memory as bytes, as ImageDataset, and that fit beside the model; one byte per pixel.
+//
 // With .prefetch = true a thread prepares the next batch while you use the present one: same batches, same errors at
 // the same place. It is for data sets that wait, for a disk or a decoder. What is in memory gains little or nothing: it
 // is gathered by all threads at once otherwise. That thread works serially, so that it never keeps parallel_for from
@@ -36,6 +40,7 @@ struct LoaderOptions {
   bool drop_last = false;  // leaves out a last batch that is not full
   Device device = Device::cpu();
   bool prefetch = false;  // prepares the next batch in the background
+  bool resident = false;  // keeps the data set on the device; nothing is left to prefetch then
 };
 
 struct Batch {
@@ -52,7 +57,7 @@ class Loader {
 
   // The data set must outlive the Loader and keep its size. Throws ArgumentError for a data set without samples, a
   // batch below 1, or if drop_last leaves no batch; ShapeError for samples of rank 8; DeviceError if there is no memory
-  // for the order of so many samples.
+  // for the order of so many samples, or no such device; ArgumentError if it is to be resident and has no bytes.
   explicit Loader(const Dataset& dataset, const LoaderOptions& options = {});
   explicit Loader(const Dataset&& temporary, const LoaderOptions& options = {}) = delete;
 
@@ -106,6 +111,7 @@ class Loader {
     ~Own();  // waits for the thread
 
     std::unique_ptr<Prefetch> ahead;   // the next batch
+    Tensor order;                      // on the device, if the data set is there
     std::shared_ptr<const char> loop;  // shared with the iterators of the newest loop, and with nobody outside of one
   };
 
@@ -114,6 +120,7 @@ class Loader {
   std::span<const int64_t> samples_of(int64_t index) const;
   std::pair<std::span<float>, std::span<int64_t>> make_room(Buffers& buffers, int64_t count);
   void load(int64_t index);
+  void load_resident(int64_t index);
   void prepare(int64_t index);
   void drop_prepared();
   void end_loop();
@@ -126,6 +133,7 @@ class Loader {
   int64_t handed_ = 0;          // batches of the epoch before that
   bool resume_ = false;         // the next loop goes on with that one
   std::vector<int64_t> order_;  // of the samples in this epoch
+  Tensor pixels_, labels_;      // of all samples, on the device, if they are resident
   Room room_;                   // for the present batch
   Own own_;
 };

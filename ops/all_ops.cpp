@@ -14,7 +14,7 @@ constexpr const Op* table[] = {
     &conv2d_op, &conv2d_max_pool2d_op, &max_pool2d_op, &avg_pool2d_op, &global_avg_pool2d_op,
     &batch_norm2d_op, &batch_norm2d_frozen_op, &layer_norm_op,
     &sum_op, &mean_op, &argmax_op,
-    &reshape_op, &slice_rows_op, &permute_op, &concat_op, &cast_op,
+    &reshape_op, &slice_rows_op, &permute_op, &concat_op, &cast_op, &gather_batch_op,
     &softmax_op, &log_softmax_op, &pick_op,
     &softmax_cross_entropy_op, &softmax_cross_entropy_in_place_op, &softmax_cross_entropy_grad_op,
     &softmax_cross_entropy_denominator_op,

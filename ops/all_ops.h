@@ -16,7 +16,7 @@ extern const Op matmul_op, linear_op;
 extern const Op conv2d_op, conv2d_max_pool2d_op, max_pool2d_op, avg_pool2d_op, global_avg_pool2d_op;
 extern const Op batch_norm2d_op, batch_norm2d_frozen_op, layer_norm_op;
 extern const Op sum_op, mean_op, argmax_op;
-extern const Op reshape_op, slice_rows_op, permute_op, concat_op, cast_op;
+extern const Op reshape_op, slice_rows_op, permute_op, concat_op, cast_op, gather_batch_op;
 extern const Op softmax_op, log_softmax_op, pick_op, softmax_cross_entropy_op, softmax_cross_entropy_in_place_op;
 extern const Op softmax_cross_entropy_grad_op, softmax_cross_entropy_denominator_op;
 extern const Op uniform_op, normal_op, dropout_op, random_shift_flip_op;

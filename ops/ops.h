@@ -5,6 +5,7 @@
 // wrong, and record a node if a tape is alive and an input wants a gradient.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <initializer_list>
 #include <span>
@@ -199,6 +200,15 @@ Tensor log_softmax(const Tensor& x, int64_t axis = -1);
 //   Tensor loss = scale(mean(pick(log_softmax(logits), labels)), -1);  // softmax cross-entropy, unfused
 // Throws LabelError if an index is not in [0, classes).
 Tensor pick(const Tensor& x, const Tensor& index);
+
+// ---- gather_batch.cpp ----
+
+// Makes a batch of samples that lie in memory as bytes: what a Loader with .resident = true does on its device.
+//   auto [images, labels] = gather_batch(pixels, labels, indices, 1.0 / 255, 0);  // f32 [batch, 28, 28, 1], i64 [batch]
+// pixels are u8 [n, ...], labels u8 [n], indices i64 [batch]; an element is scale times its byte, plus offset. Throws
+// LabelError if an index is not in [0, n).
+std::array<Tensor, 2> gather_batch(const Tensor& pixels, const Tensor& labels, const Tensor& indices, double scale,
+                                   double offset);
 
 // ---- random.cpp: advance the generator, also at every replay of a Step ----
 

@@ -93,7 +93,7 @@ TEST_CASE("--quiet prints the result only, --help explains and succeeds, every o
   const Result help = run("04_mnist_mlp", "--help");
   CHECK(help.exit_code == 0);
   for (const char* option : {"--data", "--epochs", "--batch", "--lr", "--optimizer", "--seed", "--threads", "--log",
-                             "--quiet", "--checkpoint", "--best", "--resume"})
+                             "--quiet", "--device", "--checkpoint", "--best", "--resume"})
     CHECK(help.out.find(option) != std::string::npos);
   for (const char* optimizer : {"sgd", "adamw"})
     CHECK(run("04_mnist_mlp", quick + " --quiet --optimizer " + optimizer).exit_code == 0);
@@ -102,8 +102,8 @@ TEST_CASE("--quiet prints the result only, --help explains and succeeds, every o
 TEST_CASE("bad arguments end with exit code 2 and one line on stderr") {
   for (const char* arguments :
        {"--epochs 0", "--epochs two", "--batch -1", "--lr -0.1", "--lr nan", "--optimizer lion", "--threads 0",
-        "--seed x", "--no-such-option", "stray", "--checkpoint /tmp/xent_run --best /tmp/../tmp/./xent_run",
-        "--best xent_run --checkpoint ./xent_run"}) {
+        "--seed x", "--no-such-option", "stray", "--device gpu",
+        "--checkpoint /tmp/xent_run --best /tmp/../tmp/./xent_run", "--best xent_run --checkpoint ./xent_run"}) {
     CAPTURE(arguments);
     const Result result = run("04_mnist_mlp", arguments);
     CHECK(result.exit_code == 2);
@@ -114,6 +114,15 @@ TEST_CASE("bad arguments end with exit code 2 and one line on stderr") {
     if (result.err.find("--best") != std::string::npos)
       CHECK(result.err.find("is the file of --checkpoint") != std::string::npos);
   }
+}
+
+TEST_CASE("a device that is not there is missed before anything is read, and the message says what to do") {
+  const Result result = run("04_mnist_mlp", quick + " --device cuda:4095");  // no machine has as many
+  CHECK(result.exit_code == 1);
+  CHECK(result.out.empty());
+  CHECK(lines(result.err) == 1);
+  CHECK(result.err.starts_with("04_mnist_mlp: cuda:4095: "));
+  CHECK(run("04_mnist_mlp", quick + " --quiet --device cpu").exit_code == 0);
 }
 
 TEST_CASE("failures at run time end with exit code 1 and one line that says what to do") {

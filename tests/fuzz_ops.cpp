@@ -338,6 +338,18 @@ Trial pick_trial(Chance& c) {
   return {{x, labels}, [=] { return pick(x, labels); }, [=] { return labels.shape(); }};
 }
 
+Trial gather_batch_trial(Chance& c) {
+  const Tensor pixels = c.one_in(10) ? c.tensor() : cast(c.tensor(c.shape(), DType::f32), DType::u8);
+  const int64_t samples = pixels.rank() > 0 ? pixels.shape()[0] : c.from(0, 3);
+  const auto bytes = [&](const Tensor& x) { return x && !c.one_in(20) ? cast(x, DType::u8) : x; };
+  const Tensor labels = bytes(c.labels({samples}, 256)), some = c.labels({c.from(0, 4)}, samples);
+  const Tensor indices = some && !c.one_in(20) ? cast(some, DType::i64) : some;
+  return {
+      {pixels, labels, indices},
+      [=, scale = c.number(), offset = c.number()] { return gather_batch(pixels, labels, indices, scale, offset)[0]; },
+      [=] { return replaced(pixels, 0, {indices.elements()}); }};
+}
+
 Trial trial_of(const Op& op, Chance& c) {
   const auto is = [&](const auto&... ops) { return ((&op == &ops) || ...); };
   if (is(add_op, sub_op, mul_op, div_op)) return binary_trial(c, op);
@@ -355,6 +367,7 @@ Trial trial_of(const Op& op, Chance& c) {
   if (is(concat_op)) return concat_trial(c);
   if (is(argmax_op)) return argmax_trial(c);
   if (is(pick_op)) return pick_trial(c);
+  if (is(gather_batch_op)) return gather_batch_trial(c);
   if (is(softmax_cross_entropy_op)) return loss_trial(c);
   if (is(softmax_cross_entropy_in_place_op) || is(softmax_cross_entropy_grad_op) ||
       is(softmax_cross_entropy_denominator_op))
