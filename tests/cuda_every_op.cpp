@@ -52,7 +52,7 @@ double distance(const Tensor& a, const Tensor& b) {
   return worst / scale;
 }
 
-bool on_cuda(const Op& op) { return op.view || (op.forward.cuda && (!op.backward.cpu || op.backward.cuda)); }
+bool on_cuda(const Op& op) { return (op.view || op.forward.cuda) && (!op.backward.cpu || op.backward.cuda); }
 
 }  // namespace
 
