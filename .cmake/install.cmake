@@ -2,19 +2,22 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/xent")
 
-# The headers in folders named cpu are the kernels' own, those of the emulator are for tests; these are for sources only.
+# The headers in folders named cpu are the kernels' own; these are for sources only.
 set(private_headers)
 foreach(header require check windows describe prefetch shuffle atomic_file safetensors loss_call loss_rules
     label_guess conv2d refuse_unless torch_types onnxruntime_check as_dtype softmax linear matmul pool2d
     optimizer_steps schedule_rate clip_attrs random_attrs dropout random_shift_flip gather_batch)
   list(APPEND private_headers PATTERN ${header}.h EXCLUDE)
 endforeach()
-foreach(folder IN LISTS xent_folders)
-  if(EXISTS "${PROJECT_SOURCE_DIR}/${folder}")
-    install(DIRECTORY ${folder} DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent"
-      FILES_MATCHING PATTERN "*.h" PATTERN cpu EXCLUDE PATTERN emulator EXCLUDE ${private_headers})
-  endif()
+foreach(folder core ops nn)
+  install(DIRECTORY ${folder} DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent"
+    FILES_MATCHING PATTERN "*.h" PATTERN cpu EXCLUDE ${private_headers})
 endforeach()
+if(XENT_WITH_CUDA)  # For ops of one's own: what a file of kernels includes.
+  set(kernel_headers call.cuh check.h device.cuh error_record.h kernels.h launch.cuh)
+  list(TRANSFORM kernel_headers PREPEND cuda/)
+  install(FILES ${kernel_headers} DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent/cuda")
+endif()
 install(FILES nn/xent.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/xent")
 
 # Who links xent links fmt and zlib: found again on the user's machine or, where they were fetched, installed with xent.

@@ -9,9 +9,6 @@
 #endif
 
 #include <xent/core/memory.h>
-#if defined(XENT_WITH_CUDA)
-#include <xent/cuda/memory.h>
-#endif
 #include <xent/core/require.h>
 
 namespace xent {

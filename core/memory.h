@@ -32,6 +32,12 @@ struct Memory {
 // Returns the table of a device. Throws DeviceError if this build or this machine has none.
 const Memory& memory(Device device);
 
+// The same of the GPUs, defined in cuda/: only where this build has CUDA.
+namespace cuda {
+int device_count();  // 0 without a driver
+const Memory& memory(int index);
+}  // namespace cuda
+
 // Keeps other threads from launching on a device while it lives.
 class Turn {
  public:

@@ -4,9 +4,9 @@
 #include <memory>
 #include <new>
 
+#include <xent/core/memory.h>
 #include <xent/core/require.h>
 #include <xent/cuda/check.h>
-#include <xent/cuda/memory.h>
 
 namespace xent::cuda {
 

@@ -1,6 +1,6 @@
 // The functions that core/memory.h asks of a device, by CUDA. Copies and fills go into the context's stream, so they
 // come after what was launched before and before what is launched next.
-#include <xent/cuda/memory.h>
+#include <xent/core/memory.h>
 
 #include <xent/cuda/check.h>
 #include <xent/cuda/context.h>
