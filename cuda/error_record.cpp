@@ -9,6 +9,15 @@ void throw_error(const ErrorRecord& record) {
   const char* op = record.op ? record.op : "a kernel";
   if (record.kind == ErrorRecord::Kind::denominator)
     fail<ArgumentError>("{}: the mean is over a total of {}, which must be positive", op, record.denominator);
+  const char* weights = record.kind == ErrorRecord::Kind::class_weight     ? "class"
+                        : record.kind == ErrorRecord::Kind::element_weight ? "element"
+                                                                           : nullptr;
+  if (weights)
+    fail<ArgumentError>("{}: {} weight {} is {}; weights are finite and not negative", op, weights, record.row,
+                        record.denominator);
+  if (record.kind == ErrorRecord::Kind::distribution)
+    fail<ArgumentError>("{}: row {} of the target is no distribution: it sums to {}{}", op, record.row,
+                        record.denominator, record.one_bad_value ? "" : ", with elements outside [0, 1]");
   const LabelRange range = {.classes = record.classes,
                             .bad_row = record.row,
                             .bad = record.label,

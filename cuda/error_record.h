@@ -11,16 +11,16 @@
 namespace xent::cuda {
 
 struct ErrorRecord {
-  enum class Kind : int32_t { none, label, denominator };
+  enum class Kind : int32_t { none, label, denominator, class_weight, element_weight, distribution };
 
   Kind kind = Kind::none;
-  const char* op = nullptr;   // its name, in the host's memory: never read on the device
-  int64_t row = 0;            // of a label: where it stands, the first bad one
+  const char* op = nullptr;  // its name, in the host's memory: never read on the device
+  int64_t row = 0;           // where the label, weight or distribution stands, the first bad one
   int64_t label = 0;
   int64_t classes = 0;
   int64_t least = 0, most = 0;  // of all labels that were checked: for a guess at what they mean, as on the CPU
-  bool one_bad_value = false;   // all bad labels are the same number
-  double denominator = 0;
+  bool one_bad_value = false;   // all bad labels are the same number; of a distribution: its elements are in [0, 1]
+  double denominator = 0;       // or the weight, or what the distribution sums to
 };
 
 // Throws what the record says.

@@ -12,9 +12,15 @@ namespace xent::cuda {
 
 namespace kernels {
 
-// The gradient of a row that is given by its number.
+// The gradient of a row that is given by its number, and its label.
 template <class T>
-__device__ RowGrad<Wide<T>> grad_of(const LossRows<T>& rows, FloatingNumbers grad_losses, int64_t r) {
+struct NumberedRow {
+  int64_t label;
+  RowGrad<Wide<T>> grad;
+};
+
+template <class T>
+__device__ NumberedRow<T> grad_of(const LossRows<T>& rows, FloatingNumbers grad_losses, int64_t r) {
   using W = Wide<T>;
   const TargetRow row = rows.for_grad(rows.target.row(r));
   RowPair<W> pair;  // (0, 0) for log-probabilities in the logits' place
@@ -22,7 +28,7 @@ __device__ RowGrad<Wide<T>> grad_of(const LossRows<T>& rows, FloatingNumbers gra
   const bool reads = !row.skipped && !row.poisoned && row.label >= 0;
   const W label_logit = reads ? widened(rows.logits[r * rows.target.classes() + row.label]) : W(0);
   const double arriving = grad_losses ? grad_losses[r] : 1;
-  return RowGrad<W>(rows.target, row, pair, label_logit, arriving * rows.upstream(row));
+  return {row.label, RowGrad<W>(rows.target, row, pair, label_logit, arriving * rows.upstream(row))};
 }
 
 // grad_losses: of every row, where they are not one number.
@@ -33,22 +39,23 @@ __global__ void __launch_bounds__(threads_per_block)
   const int64_t classes = rows.target.classes(), count = rows.target.rows() * classes;
   const auto at = [&](int64_t i) {
     const auto [r, c] = by_classes.of(i);
-    const auto grad = grad_of(rows, grad_losses, r);
-    rows.grad[i] = narrowed<T>(grad(c, grad.filled ? 0 : widened(rows.logits[i])));
+    const auto [label, grad] = grad_of(rows, grad_losses, r);
+    rows.grad[i] = narrowed<T>(grad(c == label, grad.filled ? 0 : widened(rows.logits[i])));
   };
   for (int64_t p = first_index(); p < packs; p += grid_stride()) {
     const int64_t first = head + p * size;
     auto [r, c] = by_classes.of(first);
-    auto grad = grad_of(rows, grad_losses, r);
+    auto row = grad_of(rows, grad_losses, r);
     const LogitWords x = *reinterpret_cast<const LogitWords*>(rows.logits + first);
     LogitWords dx = {};
 #pragma unroll
     for (int k = 0; k < size; ++k) {
       if (c == classes) {
         c = 0;
-        grad = grad_of(rows, grad_losses, ++r);
+        row = grad_of(rows, grad_losses, ++r);
       }
-      dx.template set<T>(k, grad(c++, x.template get<T>(k)));
+      dx.template set<T>(k, row.grad(c == row.label, x.template get<T>(k)));
+      ++c;
     }
     stream(reinterpret_cast<LogitWords*>(rows.grad + first), dx);
   }

@@ -85,16 +85,12 @@ __global__ void __launch_bounds__(block_threads) loss_of_blocks(LossRows<T> rows
       const auto one = [&](int64_t c) {
         const W x = reads ? widened(from[c]) : W(0);
         if (smoothed && reads && c != row.label) others += static_cast<double>(pair.surprise(x));
-        if (to) to[c] = narrowed<T>(grad(c, x));
+        if (to) to[c] = narrowed<T>(grad(c == row.label, x));
       };
       if (thread < place.head) one(thread);
       if (place.tail + thread < classes) one(place.tail + thread);
       for (int64_t p = thread; p < place.packs; p += block_threads) {
         const int64_t first = place.head + p * size;
-        if (!together) {
-          for (int k = 0; k < size; ++k) one(first + k);
-          continue;
-        }
         LogitWords x = {}, dx = {};
         if (reads) x = *reinterpret_cast<const LogitWords*>(from + first);
         W surprises = 0;
@@ -102,10 +98,14 @@ __global__ void __launch_bounds__(block_threads) loss_of_blocks(LossRows<T> rows
         for (int k = 0; k < size; ++k) {
           const W value = x.template get<T>(k);
           if (smoothed && reads && first + k != row.label) surprises += pair.surprise(value);
-          dx.template set<T>(k, grad(first + k, value));
+          dx.template set<T>(k, grad(first + k == row.label, value));
         }
         others += static_cast<double>(surprises);
-        if (to) stream(reinterpret_cast<LogitWords*>(to + first), dx);
+        if (!to) continue;
+        if (together) stream(reinterpret_cast<LogitWords*>(to + first), dx);
+        else
+#pragma unroll
+          for (int k = 0; k < size; ++k) to[first + k] = narrowed<T>(dx.template get<T>(k));
       }
     }
     if (smoothed) others = block_sum<block_threads>(others);

@@ -103,7 +103,7 @@ struct LossRow {
       group.sync();
       const RowGrad<W> grad(target, row, pair, label_logit, upstream);
       for (int64_t c = group.first(); c < classes; c += Group::stride)
-        store_grad(at(c), grad(c, grad.filled ? W(0) : logit(c)));
+        store_grad(at(c), grad(c == row.label, grad.filled ? W(0) : logit(c)));
       return;
     }
     double k = 0;
@@ -136,7 +136,7 @@ struct LossRow {
 namespace kernels {
 
 template <class T, class Group>
-__global__ void __launch_bounds__(group_threads) loss_general(LossRows<T> rows, LossExtras extras) {
+__global__ void __launch_bounds__(group_threads, 2) loss_general(LossRows<T> rows, LossExtras extras) {
   XENT_SHARED(double, shared, 2 * group_threads / 32);
   const Group group(shared);
   const bool writes = extras.grad && rows.writes_grad();
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(group_threads) loss_general(LossRows<T> rows, 
 }
 
 template <class T, class Group>
-__global__ void __launch_bounds__(group_threads) loss_general_backward(LossRows<T> rows, LossExtras extras) {
+__global__ void __launch_bounds__(group_threads, 2) loss_general_backward(LossRows<T> rows, LossExtras extras) {
   XENT_SHARED(double, shared, 2 * group_threads / 32);
   const Group group(shared);
   const LossTarget& target = rows.target;

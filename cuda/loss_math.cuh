@@ -119,11 +119,10 @@ struct RowGrad {
   RowPair<W> pair;
   W share = 0, spread = 0;  // k, and t of the other classes
   W at_label = 0;
-  int64_t label = -1;
   bool filled = false;  // by at_label, without reading
 
   __device__ RowGrad(const LossTarget& target, const TargetRow& row, RowPair<W> of_row, W label_logit, double upstream)
-      : pair(of_row), label(row.label) {
+      : pair(of_row) {
     if (row.poisoned || row.skipped) {
       filled = true;
       at_label = row.poisoned ? static_cast<W>(NAN) : W(0);
@@ -139,10 +138,8 @@ struct RowGrad {
     }
   }
 
-  __device__ W operator()(int64_t c, W x) const {
-    if (filled || c == label) return at_label;
-    return std::fma(share, exp_of(pair.log_prob(x)), -spread);
-  }
+  __device__ W operator()(bool is_label, W x) const { return filled || is_label ? at_label : of_other(x); }
+  __device__ W of_other(W x) const { return std::fma(share, exp_of(pair.log_prob(x)), -spread); }
 };
 
 }  // namespace xent::cuda

@@ -24,15 +24,19 @@ __global__ void __launch_bounds__(threads, 1024 / threads) loss_in_registers(Los
   const int classes = static_cast<int>(rows.target.classes()), thread = static_cast<int>(threadIdx.x);
   const int lane = thread % 32, warp = thread / 32;
   const bool writes = rows.writes_grad();
-  double sum = 0;
+  XENT_SHARED(double, sum, 1);  // in a register it would be one in every thread
+  if (thread == 0) sum[0] = 0;
   int turn = 0;
-  for (int64_t r = blockIdx.x; r < rows.target.rows(); r += gridDim.x) {
-    const TargetRow row = rows.target.row(r);
+  for (int i = 0;; ++i) {
+    const int64_t r = blockIdx.x + static_cast<int64_t>(i) * gridDim.x;
+    if (r >= rows.target.rows()) break;
+    const TargetRow told = rows.target.row(r);
+    const int label = static_cast<int>(told.label);
     const T* const from = rows.logits + r * classes;
     LogitWords x[register_packs];
     RowPair<W> pair;
     W label_logit = 0;
-    const bool reads = !row.skipped && !row.poisoned;
+    const bool reads = !told.skipped && !told.poisoned;
     if (reads) {
 #pragma unroll
       for (int j = 0; j < register_packs; ++j) {
@@ -40,7 +44,7 @@ __global__ void __launch_bounds__(threads, 1024 / threads) loss_in_registers(Los
         if (c < classes) x[j] = *reinterpret_cast<const LogitWords*>(from + c);
         else x[j].fill<T>(static_cast<W>(-INFINITY));
       }
-      if (row.label >= 0) label_logit = widened(from[row.label]);
+      if (label >= 0) label_logit = widened(from[label]);
       RowSum<W> exponentials;
 #pragma unroll
       for (int j = 0; j < register_packs; ++j) {
@@ -61,29 +65,35 @@ __global__ void __launch_bounds__(threads, 1024 / threads) loss_in_registers(Los
       pair = {exponentials.max, exponentials.log_sum()};
       turn ^= warps;
     }
-    W surprises = 0;  // of the other classes
+    W surprises = 0;                           // of the other classes
+    const TargetRow row = rows.target.row(r);  // looked up anew: registers are scarce while the logits come in
     if (writes || (smoothed && reads)) {
       const RowGrad<W> grad(rows.target, rows.for_grad(row), pair, label_logit, rows.upstream(row));
-      T* const to = rows.grad + r * classes;
+      T* const to = writes ? rows.grad + r * classes : nullptr;
 #pragma unroll
       for (int j = 0; j < register_packs; ++j) {
         const int c = (thread + j * threads) * size;
         if (c >= classes) continue;
         LogitWords dx = {};
+        if (grad.filled) dx.fill<T>(grad.at_label);
 #pragma unroll
         for (int k = 0; k < size; ++k) {
+          if (!reads) continue;
           const W value = x[j].template get<T>(k);
-          if (smoothed && c + k != row.label) surprises += pair.surprise(value);
-          dx.template set<T>(k, grad(c + k, value));
+          if (smoothed && c + k != label) surprises += pair.surprise(value);
+          if (!grad.filled) dx.template set<T>(k, grad.of_other(value));
         }
         if (writes) stream(reinterpret_cast<LogitWords*>(to + c), dx);
       }
+      // By the thread that has just stored the label's 16 bytes.
+      if (writes && !grad.filled && label >= 0 && thread == label / size % threads)
+        to[label] = narrowed<T>(grad.at_label);
     }
     double others = 0;
     if (smoothed && reads) others = block_sum<threads>(static_cast<double>(surprises));
-    if (thread == 0) sum += rows.finish(r, row, pair, reads ? rows.raw(row, pair, label_logit, others) : 0);
+    if (thread == 0) sum[0] += rows.finish(r, row, pair, reads ? rows.raw(row, pair, label_logit, others) : 0);
   }
-  finish_loss<threads>(rows, sum);
+  finish_loss<threads>(rows, thread == 0 ? sum[0] : 0);
 }
 
 }  // namespace kernels

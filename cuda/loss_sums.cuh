@@ -10,7 +10,7 @@
 
 namespace xent::cuda {
 
-constexpr int64_t most_loss_blocks = 2048;  // as many sums may be left behind
+constexpr int64_t most_loss_blocks = 1024;  // as many sums may be left behind
 
 template <class T>
 struct LossRows {

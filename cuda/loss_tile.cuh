@@ -65,6 +65,7 @@ __global__ void __launch_bounds__(tile_rows) loss_of_tiles(LossRows<T> rows) {
     __syncthreads();
     if (const int64_t r = first + static_cast<int>(threadIdx.x); r < rows.target.rows()) {
       const TargetRow row = rows.target.row(r);
+      const int label = static_cast<int>(row.label);
       RowPair<W> pair;
       double raw = 0;
       W label_logit = 0;
@@ -72,16 +73,16 @@ __global__ void __launch_bounds__(tile_rows) loss_of_tiles(LossRows<T> rows) {
         RowSum<W> exponentials;
         for (int c = 0; c < classes; ++c) exponentials.add(widened(x[c]));
         pair = {exponentials.max, exponentials.log_sum()};
-        if (row.label >= 0) label_logit = widened(x[row.label]);
+        if (label >= 0) label_logit = widened(x[label]);
         W others = 0;
         if (smoothed)
-          for (int c = 0; c < classes; ++c) others += c == row.label ? W(0) : pair.surprise(widened(x[c]));
+          for (int c = 0; c < classes; ++c) others += c == label ? W(0) : pair.surprise(widened(x[c]));
         raw = rows.raw(row, pair, label_logit, static_cast<double>(others));
       }
       sum += rows.finish(r, row, pair, raw);
       if (writes) {
         const RowGrad<W> grad(rows.target, rows.for_grad(row), pair, label_logit, rows.upstream(row));
-        for (int c = 0; c < classes; ++c) x[c] = narrowed<T>(grad(c, widened(x[c])));
+        for (int c = 0; c < classes; ++c) x[c] = narrowed<T>(grad(c == label, widened(x[c])));
       }
     }
     __syncthreads();

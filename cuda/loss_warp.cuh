@@ -14,7 +14,7 @@ constexpr int warp_threads = 128;  // four rows
 namespace kernels {
 
 template <class T, int per_lane, bool smoothed>
-__global__ void __launch_bounds__(warp_threads) loss_of_warps(LossRows<T> rows) {
+__global__ void __launch_bounds__(warp_threads, sizeof(T) == 8 ? 2 : 4) loss_of_warps(LossRows<T> rows) {
   using W = Wide<T>;
   constexpr int warps = warp_threads / 32;
   const int classes = static_cast<int>(rows.target.classes()), lane = static_cast<int>(threadIdx.x) % 32;
@@ -23,6 +23,7 @@ __global__ void __launch_bounds__(warp_threads) loss_of_warps(LossRows<T> rows) 
   for (int64_t r = static_cast<int64_t>(blockIdx.x) * warps + static_cast<int>(threadIdx.x) / 32;
        r < rows.target.rows(); r += static_cast<int64_t>(gridDim.x) * warps) {
     const TargetRow row = rows.target.row(r);
+    const int label = static_cast<int>(row.label);
     const T* const from = rows.logits + r * classes;
     RowPair<W> pair;
     W x[per_lane], label_logit = 0;
@@ -33,7 +34,7 @@ __global__ void __launch_bounds__(warp_threads) loss_of_warps(LossRows<T> rows) 
         const int c = lane + 32 * k;
         x[k] = c < classes ? widened(from[c]) : static_cast<W>(-INFINITY);
       }
-      if (row.label >= 0) label_logit = widened(from[row.label]);
+      if (label >= 0) label_logit = widened(from[label]);
       RowSum<W> exponentials;
       exponentials.add(x);
       exponentials = merged<32>(exponentials);
@@ -42,7 +43,7 @@ __global__ void __launch_bounds__(warp_threads) loss_of_warps(LossRows<T> rows) 
       if constexpr (smoothed) {
 #pragma unroll
         for (int k = 0; k < per_lane; ++k)
-          if (const int c = lane + 32 * k; c < classes && c != row.label) others += pair.surprise(x[k]);
+          if (const int c = lane + 32 * k; c < classes && c != label) others += pair.surprise(x[k]);
       }
       raw = rows.raw(row, pair, label_logit, smoothed ? warp_sum(static_cast<double>(others)) : 0);
     }
@@ -53,7 +54,7 @@ __global__ void __launch_bounds__(warp_threads) loss_of_warps(LossRows<T> rows) 
     T* const to = rows.grad + r * classes;
 #pragma unroll
     for (int k = 0; k < per_lane; ++k)
-      if (const int c = lane + 32 * k; c < classes) to[c] = narrowed<T>(grad(c, x[k]));
+      if (const int c = lane + 32 * k; c < classes) to[c] = narrowed<T>(grad(c == label, x[k]));
   }
   finish_loss<warp_threads>(rows, sum);
 }

@@ -14,11 +14,13 @@
 // formulas.
 #include <algorithm>
 
+#include <xent/core/warning.h>
 #include <xent/cuda/loss_backward.cuh>
 #include <xent/cuda/loss_block.cuh>
 #include <xent/cuda/loss_general.cuh>
 #include <xent/cuda/loss_registers.cuh>
 #include <xent/cuda/loss_tile.cuh>
+#include <xent/cuda/loss_validate.cuh>
 #include <xent/cuda/loss_warp.cuh>
 
 namespace xent::cuda {
@@ -122,6 +124,13 @@ bool is_plain(const Call& call, const LossTarget& target, const Options& options
          options.input == Options::Input::logits;
 }
 
+// Errors are told after those of the labels. That logits look like probabilities is for the CPU to find.
+void validate(const char* op, const Call& call, const LossTarget& target) {
+  if (!call.attrs.as<LossAttrs>().options.validate) return;
+  if (target.classes() == 1) warn("softmax_cross_entropy: there is one class, so the loss is always 0");
+  validate_loss(call, op, target, Scratch(call).sums);
+}
+
 // ---- forward ----
 
 Grid grid_of(int64_t rows, int64_t rows_per_block, unsigned threads) {
@@ -189,6 +198,7 @@ void forward(const char* op, const Call& call, const Slice& grad, bool in_place)
   LossPreparation p = preparation_of_rows(op, call, attrs);
   p.denominator_out = call.out[loss_out::denominator].as<double>();
   prepare_loss(call, p);
+  validate(op, call, p.target);
 
   const LossRows<T> rows = {.logits = call.in[loss_in::logits].as<T>(),
                             .target = p.target,
@@ -222,8 +232,10 @@ void forward(const char* op, const Call& call, const Slice& grad, bool in_place)
   }
   if (kind != Kind::sample_mean) return;
   const SampleRows samples(shape, static_cast<int>(options.axis), options.reduction.batch_axis);
-  start(call, "add_samples", {.blocks = blocks_for(samples.samples, 1), .threads = group_threads}, kernels::add_samples,
-        rows.row_losses, samples.samples, samples.after, samples.per_sample, rows.scalars, rows.loss);
+  start(call, "add_samples",
+        {.blocks = blocks_for(samples.samples, 1), .threads = group_threads, .max_threads = group_threads},
+        kernels::add_samples, rows.row_losses, samples.samples, samples.after, samples.per_sample, rows.scalars,
+        rows.loss);
 }
 
 // ---- backward ----
@@ -316,6 +328,7 @@ void softmax_cross_entropy_grad(const Call& call) {
 }
 
 void softmax_cross_entropy_grad_op(const Call& call) {
+  const LossPreparation p = preparation_of_rows("softmax_cross_entropy_grad", call, call.attrs.as<LossAttrs>());
   backward(call,
            {.grad_loss = call.in[loss_in::grad_loss],
             .grad_log_probs = {},
@@ -323,7 +336,8 @@ void softmax_cross_entropy_grad_op(const Call& call) {
             .logits = call.out[0],
             .target = {},
             .element_weights = {}},
-           preparation_of_rows("softmax_cross_entropy_grad", call, call.attrs.as<LossAttrs>()));
+           p);
+  validate(p.op, call, p.target);
 }
 
 void softmax_cross_entropy_denominator(const Call& call) {
@@ -332,6 +346,7 @@ void softmax_cross_entropy_denominator(const Call& call) {
   p.scalars = nullptr;
   p.denominator_out = call.out[0].as<double>();
   prepare_loss(call, p);
+  validate(p.op, call, p.target);
 }
 
 size_t softmax_cross_entropy_workspace(const Call& call) { return scratch_bytes(call); }

@@ -61,6 +61,21 @@ foreach(source IN LISTS sources)
   add_dependencies(threads_tests ${name})
 endforeach()
 
+# The golden files once more, on the emulated GPU.
+file(GLOB sources CONFIGURE_DEPENDS golden_calls*.cpp golden_case.cpp golden_compare.cpp golden_run.cpp)
+add_executable(golden_runner_emulated golden_runner.cpp ${sources})
+target_link_libraries(golden_runner_emulated PRIVATE xent_emulated nlohmann_json::nlohmann_json)
+xent_emulated(golden_runner_emulated emulator)
+target_compile_definitions(golden_runner_emulated PRIVATE XENT_GOLDEN_CUDA)
+target_compile_options(golden_runner_emulated PRIVATE -O1)
+target_link_options(golden_runner_emulated PRIVATE -no-pie -Wl,--unresolved-symbols=ignore-all)
+file(GLOB files CONFIGURE_DEPENDS golden/*.json)
+foreach(file IN LISTS files)
+  cmake_path(GET file STEM system)
+  add_test(NAME golden_${system}_emulated COMMAND golden_runner_emulated "${file}")
+  set_tests_properties(golden_${system}_emulated PROPERTIES TIMEOUT 600)
+endforeach()
+
 # A machine without a driver, as far as this program can tell.
 target_link_options(cuda_no_driver PRIVATE -Wl,--wrap=cudaGetDeviceCount)
 

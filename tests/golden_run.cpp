@@ -47,11 +47,26 @@ std::optional<std::string> compare_error(const Case& wanted, const std::exceptio
   return "error got cause " + got + " (" + error.what() + "), want " + want;
 }
 
-std::optional<std::string> run_case(const Case& wanted) {
+void move(Tensors& tensors, xent::Device device) {
+  for (auto& [name, tensor] : tensors)
+    if (tensor) tensor = tensor.to(device);
+}
+
+// Calls with the inputs there. What a kernel there has to complain of is thrown by the copy of the results.
+Results call_on(xent::Device device, Case wanted) {
+  move(wanted.inputs, device);
+  if (wanted.upstream) wanted.upstream = wanted.upstream.to(device);
+  Results results = call(wanted);
+  move(results.outputs, {});
+  move(results.grads, {});
+  return results;
+}
+
+std::optional<std::string> run_case(const Case& wanted, xent::Device device) {
   const Warnings warnings;
   std::optional<std::string> wrong;
   try {
-    wrong = compare(wanted, call(wanted));
+    wrong = compare(wanted, call_on(device, wanted));
   } catch (const Malformed&) {
     throw;
   } catch (const std::exception& error) {
@@ -72,13 +87,13 @@ bool shallow(int depth, json::parse_event_t, const json&) {
 
 }  // namespace
 
-std::optional<std::string> failure(const json& entry) try {
-  return run_case(read_case(entry));
+std::optional<std::string> failure(const json& entry, xent::Device device) try {
+  return run_case(read_case(entry), device);
 } catch (const std::exception& error) {  // of the reading: run_case keeps those of the call
   return std::string("malformed: ") + error.what();
 }
 
-Tally run(const json& file, const std::string& name, std::ostream& out) {
+Tally run(const json& file, const std::string& name, std::ostream& out, xent::Device device) {
   Tally tally;
   const bool listed = file.is_object() && file.contains("cases") && file.at("cases").is_array();
   if (!listed || file.at("cases").empty()) {
@@ -86,14 +101,14 @@ Tally run(const json& file, const std::string& name, std::ostream& out) {
     return {.passed = 0, .failed = 1};
   }
   for (const json& entry : file.at("cases")) {
-    const auto wrong = failure(entry);
+    const auto wrong = failure(entry, device);
     if (wrong) out << one_line(name + ": " + label(entry) + ": " + *wrong) << '\n';
     ++(wrong ? tally.failed : tally.passed);
   }
   return tally;
 }
 
-Tally run_file(const std::string& path, std::ostream& out) {
+Tally run_file(const std::string& path, std::ostream& out, xent::Device device) {
   std::ifstream in(path);
   json file;
   try {
@@ -103,7 +118,7 @@ Tally run_file(const std::string& path, std::ostream& out) {
     out << one_line(path + ": malformed: " + error.what()) << '\n';
     return {.passed = 0, .failed = 1};
   }
-  return run(file, path, out);
+  return run(file, path, out, device);
 }
 
 }  // namespace golden

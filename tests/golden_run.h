@@ -1,4 +1,4 @@
-// Running golden cases, one after the other, and saying which of them fail.
+// Running golden cases, one after the other, on a device, and saying which of them fail.
 #pragma once
 
 #include <iosfwd>
@@ -12,12 +12,12 @@ struct Tally {
 };
 
 // Returns what is wrong with a case, or nothing.
-std::optional<std::string> failure(const json& entry);
+std::optional<std::string> failure(const json& entry, xent::Device device = {});
 
 // Runs the cases of a file, named as given, and prints a line for each that fails.
-Tally run(const json& file, const std::string& name, std::ostream& out);
+Tally run(const json& file, const std::string& name, std::ostream& out, xent::Device device = {});
 
 // Reads a file and runs it. One that cannot be read, or holds no cases, is a failure.
-Tally run_file(const std::string& path, std::ostream& out);
+Tally run_file(const std::string& path, std::ostream& out, xent::Device device = {});
 
 }  // namespace golden

@@ -7,6 +7,13 @@
 
 #include "golden_run.h"
 
+// golden_runner_emulated is the same program on the emulated GPU.
+#if defined(XENT_GOLDEN_CUDA)
+constexpr xent::Device device = xent::Device::cuda();
+#else
+constexpr xent::Device device = {};
+#endif
+
 int main(int count, char** arguments) {
   if (count < 2) {
     std::cerr << "usage: golden_runner FILE...\n";
@@ -14,7 +21,7 @@ int main(int count, char** arguments) {
   }
   golden::Tally total;
   for (int i = 1; i < count; ++i) {
-    const golden::Tally tally = golden::run_file(arguments[i], std::cout);
+    const golden::Tally tally = golden::run_file(arguments[i], std::cout, device);
     total.passed += tally.passed;
     total.failed += tally.failed;
   }
