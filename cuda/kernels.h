@@ -17,7 +17,7 @@ void copy_grad(const Call& call);
 void accumulate(const Call& call);
 void put_back(const Call& call);
 
-// One element at a time: elementwise.cpp, binary.cpp, cast.cpp. F is a struct of ops/elementwise.h, or of binary.cpp.
+// One element at a time: elementwise.cpp, binary.cpp, cast.cpp. F is a struct of ops/elementwise.h or ops/binary.h.
 template <class F>
 void map(const Call& call);
 template <class F>
@@ -26,7 +26,6 @@ template <class F>
 void binary(const Call& call);
 template <class F>
 void binary_grad(const Call& call);
-template <class F>
 size_t binary_grad_workspace(const Call& call);
 void cast(const Call& call);
 void cast_grad(const Call& call);
@@ -50,6 +49,7 @@ size_t reduce_workspace(const Call& call);
 void argmax(const Call& call);
 void accumulate_mean(const Call& call);
 void accumulate_correct(const Call& call);
+size_t accumulate_correct_workspace(const Call& call);
 void accumulate_confusion(const Call& call);
 void accumulate_squares(const Call& call);
 size_t accumulate_squares_workspace(const Call& call);

@@ -12,8 +12,9 @@
 #include <xent/core/on_cuda.h>
 #include <xent/core/op.h>
 #include <xent/ops/all_ops.h>
+#include <xent/ops/batch_norm2d.h>
+#include <xent/ops/centred.h>
 #include <xent/ops/check.h>
-#include <xent/ops/cpu/centred.h>
 #include <xent/ops/cpu/channels.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
@@ -21,11 +22,6 @@
 namespace xent {
 
 namespace {
-
-struct BatchNormAttrs {
-  double momentum, epsilon;
-  bool operator==(const BatchNormAttrs&) const = default;
-};
 
 // Input, weight, bias, and two statistics.
 void check_batch_norm(const char* op, std::span<const Spec> in, const BatchNormAttrs& attrs) {
@@ -215,8 +211,9 @@ constinit const Op batch_norm2d_op = {
     .formula = "y = (x - mean) / sqrt(variance + epsilon) w + b, per channel",
     .inputs = 5,
     .infer = infer_batch_norm,
-    .forward = {cpu::batch_norm2d, ON_CUDA(batch_norm2d), cpu::channels_workspace<4>},
-    .backward = {cpu::batch_norm2d_grad, ON_CUDA(batch_norm2d_grad), cpu::channels_workspace<5>},
+    .forward = {cpu::batch_norm2d, ON_CUDA(batch_norm2d), cpu::channels_workspace<4>, ON_CUDA(batch_norm2d_workspace)},
+    .backward = {cpu::batch_norm2d_grad, ON_CUDA(batch_norm2d_grad), cpu::channels_workspace<5>,
+                 ON_CUDA(batch_norm2d_grad_workspace)},
     .optional = 0b00110,
     .needs_in = 0b00011,
     .needs_out = 0b110,
@@ -232,7 +229,8 @@ constinit const Op batch_norm2d_frozen_op = {
     .inputs = 5,
     .infer = infer_frozen,
     .forward = {cpu::batch_norm2d_frozen, ON_CUDA(batch_norm2d_frozen), cpu::channels_workspace<4>},
-    .backward = {cpu::batch_norm2d_frozen_grad, ON_CUDA(batch_norm2d_frozen_grad), cpu::channels_workspace<1>},
+    .backward = {cpu::batch_norm2d_frozen_grad, ON_CUDA(batch_norm2d_frozen_grad), cpu::channels_workspace<1>,
+                 ON_CUDA(batch_norm2d_frozen_grad_workspace)},
     .optional = 0b00110,
     .needs_in = 0b11011,
     .needs_out = nothing,

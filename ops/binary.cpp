@@ -12,6 +12,7 @@
 #include <xent/core/op.h>
 #include <xent/core/parallel.h>
 #include <xent/ops/all_ops.h>
+#include <xent/ops/binary.h>
 #include <xent/ops/check.h>
 #include <xent/ops/cpu/axis_sum.h>
 #include <xent/ops/cpu/broadcast.h>
@@ -24,74 +25,6 @@ namespace {
 
 constexpr int64_t grain = 1 << 15;  // elements per chunk
 
-struct Add {
-  static constexpr const char* name = "add";
-  static constexpr Mask reads = nothing;
-  template <class T>
-  static T f(T a, T b) {
-    return a + b;
-  }
-  template <class T>
-  static T da(T dy, T, T) {
-    return dy;
-  }
-  template <class T>
-  static T db(T dy, T, T) {
-    return dy;
-  }
-};
-
-struct Sub {
-  static constexpr const char* name = "sub";
-  static constexpr Mask reads = nothing;
-  template <class T>
-  static T f(T a, T b) {
-    return a - b;
-  }
-  template <class T>
-  static T da(T dy, T, T) {
-    return dy;
-  }
-  template <class T>
-  static T db(T dy, T, T) {
-    return -dy;
-  }
-};
-
-struct Mul {
-  static constexpr const char* name = "mul";
-  static constexpr Mask reads = everything;
-  template <class T>
-  static T f(T a, T b) {
-    return a * b;
-  }
-  template <class T>
-  static T da(T dy, T, T b) {
-    return dy * b;
-  }
-  template <class T>
-  static T db(T dy, T a, T) {
-    return dy * a;
-  }
-};
-
-struct Div {
-  static constexpr const char* name = "div";
-  static constexpr Mask reads = everything;
-  template <class T>
-  static T f(T a, T b) {
-    return a / b;
-  }
-  template <class T>
-  static T da(T dy, T, T b) {
-    return dy / b;
-  }
-  template <class T>
-  static T db(T dy, T a, T b) {
-    return -dy * (a / b) / b;
-  }  // b b would overflow early
-};
-
 template <class F>
 Specs infer(std::span<const Spec> in, const Attrs&) {
   const Spec &a = in[0], &b = in[1];
@@ -101,17 +34,7 @@ Specs infer(std::span<const Spec> in, const Attrs&) {
   return {{broadcast(F::name, a.shape, b.shape), a.dtype}};
 }
 
-bool is_stretched(const Shape& operand, const Shape& y) { return operand.elements() != y.elements(); }
-
-// Returns the axes of y along which an operand was stretched.
-Mask stretched_axes(const Shape& operand, const Shape& y) {
-  Mask axes = 0;
-  for (int from_last = 1; from_last <= y.rank(); ++from_last)
-    if (from_last > operand.rank() || operand[-from_last] != y[-from_last]) axes |= Mask{1} << (y.rank() - from_last);
-  return axes;
-}
-
-size_t grad_workspace(const Call& call) {
+size_t binary_grad_workspace(const Call& call) {
   const Shape& y = call.grad_out[0].shape;
   size_t bytes = 0;  // one after the other, the two gradients use the same bytes
   for (const Slice& grad : call.grad_in) {
@@ -205,7 +128,7 @@ constexpr Op binary(const char* formula, Samples (*samples)(DType)) {
       .inputs = 2,
       .infer = infer<F>,
       .forward = {cpu::binary<F>, ON_CUDA(binary<F>)},
-      .backward = {cpu::binary_grad<F>, ON_CUDA(binary_grad<F>), grad_workspace},
+      .backward = {cpu::binary_grad<F>, ON_CUDA(binary_grad<F>), binary_grad_workspace, ON_CUDA(binary_grad_workspace)},
       .needs_in = F::reads,
       .needs_out = nothing,
       .samples = samples,
@@ -214,10 +137,10 @@ constexpr Op binary(const char* formula, Samples (*samples)(DType)) {
 
 }  // namespace
 
-constinit const Op add_op = binary<Add>("y = a + b", samples<normal_sample>);
-constinit const Op sub_op = binary<Sub>("y = a - b", samples<normal_sample>);
-constinit const Op mul_op = binary<Mul>("y = a b", samples<normal_sample>);
-constinit const Op div_op = binary<Div>("y = a / b", samples<positive_sample>);
+constinit const Op add_op = binary<scalar::Add>("y = a + b", samples<normal_sample>);
+constinit const Op sub_op = binary<scalar::Sub>("y = a - b", samples<normal_sample>);
+constinit const Op mul_op = binary<scalar::Mul>("y = a b", samples<normal_sample>);
+constinit const Op div_op = binary<scalar::Div>("y = a / b", samples<positive_sample>);
 
 Tensor add(const Tensor& a, const Tensor& b) { return apply(add_op, {a, b})[0]; }
 Tensor sub(const Tensor& a, const Tensor& b) { return apply(sub_op, {a, b})[0]; }

@@ -11,6 +11,7 @@
 #include <xent/core/parallel.h>
 #include <xent/core/require.h>
 #include <xent/ops/all_ops.h>
+#include <xent/ops/concat.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
 
@@ -20,11 +21,6 @@ namespace {
 
 constexpr int64_t grain = 1 << 16;  // bytes per chunk
 constexpr int most_inputs = 8;
-
-struct ConcatAttrs {
-  int64_t axis;  // may count from the end
-  bool operator==(const ConcatAttrs&) const = default;
-};
 
 Specs infer_concat(std::span<const Spec> in, const Attrs& attrs) {
   const Shape& first = in[0].shape;
@@ -46,29 +42,6 @@ Specs infer_concat(std::span<const Spec> in, const Attrs& attrs) {
                         "concat: extents along axis {} add up to more than int64 holds", joined);
   }
   return {{Shape(std::span<const int64_t>(extents.data(), static_cast<size_t>(first.rank()))), in[0].dtype}};
-}
-
-// Some bytes of every row of a tensor.
-struct Columns {
-  std::byte* data;
-  int64_t stride;  // from row to row
-};
-
-// Calls copy(whole, part, rows, width) for every input: where it lies in the joined tensor, and the input itself.
-template <class Copy>
-void each_part(const Slice& whole, std::span<const Slice> parts, int64_t given_axis, const Copy& copy) {
-  const int axis = whole.shape.resolve(given_axis), rank = whole.shape.rank();
-  const int64_t rows = whole.shape.product(0, axis);
-  const int64_t cell = whole.shape.product(axis + 1, rank) * static_cast<int64_t>(size_of(whole.dtype));
-  if (whole.shape.elements() == 0) return;
-  auto* at = whole.as<std::byte>();
-  for (const Slice& part : parts) {
-    if (part.shape.rank() == 0) continue;  // not given
-    const int64_t width = part.shape[axis] * cell;
-    if (part && width > 0)
-      copy(Columns{at, whole.shape[axis] * cell}, Columns{part.as<std::byte>(), width}, rows, width);
-    at += width;
-  }
 }
 
 }  // namespace

@@ -30,21 +30,6 @@ Specs like_input(std::span<const Spec> in, const Attrs&) {
   return {in[0]};
 }
 
-// A function's numbers, if it has any, are the op's attributes.
-template <class F>
-F function(const Attrs& attrs) {
-  if constexpr (std::is_empty_v<F>) return {};
-  else return attrs.as<F>();
-}
-
-// What df takes. The derivative of scale and shift is a constant: df takes anything.
-template <class F>
-const Slice& read_by_df(const Call& call) {
-  if constexpr (F::reads == Reads::input) return call.in[0];
-  else if constexpr (F::reads == Reads::output) return call.out[0];
-  else return call.grad_out[0];
-}
-
 }  // namespace
 
 namespace cpu {
@@ -55,7 +40,7 @@ using InVectors = VectorFunction VectorMath::*;
 template <class F, InVectors in_vectors>
 void map(const Call& call) {
   dispatch_compute(call.out[0].dtype, [&]<class T>() {
-    const F f = function<F>(call.attrs);
+    const F f = function_of<F>(call.attrs);
     const T* x = call.in[0].as<T>();
     T* y = call.out[0].as<T>();
     parallel_for(call.out[0].shape.elements(), grain, [=](int64_t begin, int64_t end) {
@@ -70,7 +55,7 @@ void map(const Call& call) {
 template <class F, InVectors in_vectors>
 void map_grad(const Call& call) {
   dispatch_compute(call.grad_in[0].dtype, [&]<class T>() {
-    const F f = function<F>(call.attrs);
+    const F f = function_of<F>(call.attrs);
     const T* v = read_by_df<F>(call).template as<T>();
     const T* dy = call.grad_out[0].as<T>();
     T* dx = call.grad_in[0].as<T>();

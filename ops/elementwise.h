@@ -5,6 +5,9 @@
 
 #include <cmath>
 #include <numbers>
+#include <type_traits>
+
+#include <xent/core/op.h>
 
 #if defined(__CUDACC__)
 #define XENT_HOST_DEVICE __host__ __device__
@@ -153,3 +156,22 @@ struct Shift {
 // clang-format on
 
 }  // namespace xent::scalar
+
+namespace xent {
+
+// A function's numbers, if it has any, are the op's attributes.
+template <class F>
+F function_of(const Attrs& attrs) {
+  if constexpr (std::is_empty_v<F>) return {};
+  else return attrs.as<F>();
+}
+
+// What df takes. The derivative of scale and shift is a constant: df takes anything.
+template <class F>
+const Slice& read_by_df(const Call& call) {
+  if constexpr (F::reads == scalar::Reads::input) return call.in[0];
+  else if constexpr (F::reads == scalar::Reads::output) return call.out[0];
+  else return call.grad_out[0];
+}
+
+}  // namespace xent

@@ -12,9 +12,10 @@
 #include <xent/core/op.h>
 #include <xent/core/parallel.h>
 #include <xent/ops/all_ops.h>
+#include <xent/ops/centred.h>
 #include <xent/ops/check.h>
-#include <xent/ops/cpu/centred.h>
 #include <xent/ops/cpu/row_sums.h>
+#include <xent/ops/layer_norm.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
 
@@ -23,21 +24,6 @@ namespace xent {
 namespace {
 
 constexpr int64_t grain = 1 << 14;  // elements per chunk
-
-struct LayerNormAttrs {
-  int64_t axes;
-  double epsilon;
-  bool operator==(const LayerNormAttrs&) const = default;
-};
-
-// x as a matrix: the last axes are its columns.
-struct Matrix {
-  int64_t rows, columns;
-
-  Matrix(const Shape& x, int64_t axes)
-      : rows(x.product(0, x.rank() - static_cast<int>(axes))),
-        columns(x.product(x.rank() - static_cast<int>(axes), x.rank())) {}
-};
 
 Shape part(const Shape& x, int begin, int end) { return Shape(std::span(x.begin() + begin, x.begin() + end)); }
 
@@ -66,7 +52,7 @@ Specs infer_layer_norm(std::span<const Spec> in, const Attrs& attributes) {
 }
 
 size_t layer_norm_grad_workspace(const Call& call) {
-  const Matrix x(call.out[0].shape, call.attrs.as<LayerNormAttrs>().axes);
+  const LayerNormMatrix x(call.out[0].shape, call.attrs.as<LayerNormAttrs>().axes);
   return cpu::RowSums(x.rows, x.columns, 2).workspace();
 }
 
@@ -75,7 +61,7 @@ size_t layer_norm_grad_workspace(const Call& call) {
 namespace cpu {
 
 template <class Body>
-void each_row(const Matrix& x, const Body& body) {
+void each_row(const LayerNormMatrix& x, const Body& body) {
   parallel_for(x.rows, std::max<int64_t>(1, grain / x.columns), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) body(row);
   });
@@ -83,7 +69,7 @@ void each_row(const Matrix& x, const Body& body) {
 
 void layer_norm(const Call& call) {
   const auto& attrs = call.attrs.as<LayerNormAttrs>();
-  const Matrix matrix(call.in[0].shape, attrs.axes);
+  const LayerNormMatrix matrix(call.in[0].shape, attrs.axes);
   const auto columns = static_cast<double>(matrix.columns);
   auto *means = call.out[1].as<double>(), *inverses = call.out[2].as<double>();
   dispatch_compute(call.in[0].dtype, [&]<class T>() {
@@ -121,7 +107,7 @@ void normalised_grad(int64_t columns, const T* x, const T* weight, const T* dy, 
 
 void layer_norm_grad(const Call& call) {
   const Slice &dx = call.grad_in[0], &dw = call.grad_in[1], &db = call.grad_in[2];
-  const Matrix matrix(call.in[0].shape, call.attrs.as<LayerNormAttrs>().axes);
+  const LayerNormMatrix matrix(call.in[0].shape, call.attrs.as<LayerNormAttrs>().axes);
   const auto *means = call.out[1].as<double>(), *inverses = call.out[2].as<double>();
   dispatch_compute(call.in[0].dtype, [&]<class T>() {
     const T *x = call.in[0].as<T>(), *dy = call.grad_out[0].as<T>();
@@ -174,7 +160,8 @@ constinit const Op layer_norm_op = {
     .inputs = 3,
     .infer = infer_layer_norm,
     .forward = {cpu::layer_norm, ON_CUDA(layer_norm)},
-    .backward = {cpu::layer_norm_grad, ON_CUDA(layer_norm_grad), layer_norm_grad_workspace},
+    .backward = {cpu::layer_norm_grad, ON_CUDA(layer_norm_grad), layer_norm_grad_workspace,
+                 ON_CUDA(layer_norm_grad_workspace)},
     .optional = 0b110,
     .needs_in = 0b011,
     .needs_out = 0b110,

@@ -10,22 +10,13 @@
 #include <xent/core/require.h>
 #include <xent/ops/all_ops.h>
 #include <xent/ops/cpu/labels.h>
+#include <xent/ops/metrics_call.h>
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
 
 namespace xent {
 
 namespace {
-
-struct MeanAttrs {
-  int64_t count;
-  bool operator==(const MeanAttrs&) const = default;
-};
-
-struct CorrectAttrs {
-  int64_t top;
-  bool operator==(const CorrectAttrs&) const = default;
-};
 
 void require_state(const char* op, const Spec& state) {
   require<ShapeError>(state.shape == Shape{2} && state.dtype == DType::f64,
@@ -70,6 +61,11 @@ Specs infer_confusion(std::span<const Spec> in, const Attrs&) {
 }
 
 }  // namespace
+
+void require_own_labels(const Call& call) {
+  require<ArgumentError>(call.in[2].data != call.in[0].data,
+                         "accumulate_confusion: the labels are the counts, which are updated; clone() them");
+}
 
 namespace cpu {
 
@@ -121,8 +117,7 @@ int64_t prediction(const T* x, int64_t classes) {
 
 void accumulate_confusion(const Call& call) {
   const int64_t rows = call.in[1].shape[0], classes = call.in[1].shape[1];
-  require<ArgumentError>(call.in[2].data != call.in[0].data,  // a label that is counted up may leave [0, classes)
-                         "accumulate_confusion: the labels are the counts, which are updated; clone() them");
+  require_own_labels(call);
   check_labels("accumulate_confusion", call.in[2], classes);
   auto* counts = call.in[0].as<int64_t>();
   dispatch_compute(call.in[1].dtype, [&]<class T>() {
@@ -176,7 +171,7 @@ constinit const Op accumulate_correct_op = {
     .formula = "total += sum_r [y_r among the largest x[r]];  count += rows",
     .inputs = 3,
     .infer = infer_correct,
-    .forward = {cpu::accumulate_correct, ON_CUDA(accumulate_correct)},
+    .forward = {cpu::accumulate_correct, ON_CUDA(accumulate_correct), nullptr, ON_CUDA(accumulate_correct_workspace)},
     .updates = 0b1,
     .checks_labels = true,
     .samples = correct_samples,

@@ -13,6 +13,7 @@
 #include <xent/ops/all_ops.h>
 #include <xent/ops/check.h>
 #include <xent/ops/ops.h>
+#include <xent/ops/permute.h>
 #include <xent/ops/samples.h>
 
 namespace xent {
@@ -22,30 +23,6 @@ namespace {
 constexpr int64_t grain = 1 << 15;  // elements per chunk
 constexpr int64_t tile_elements = 1 << 10;
 constexpr int64_t tile_width = 32;  // of a square tile
-
-using Axes = std::array<int64_t, Shape::max_rank>;
-
-struct PermuteAttrs {
-  Axes axes;
-  size_t count;
-  bool operator==(const PermuteAttrs&) const = default;
-};
-
-// Counts axes from the front; -1 stands for one that is out of range.
-Axes resolved(const PermuteAttrs& attrs, int rank) {
-  Axes axes{};
-  for (size_t k = 0; k < std::min(attrs.count, axes.size()); ++k) {
-    const int64_t axis = attrs.axes[k];
-    axes[k] = axis < -rank || axis >= rank ? -1 : axis < 0 ? axis + rank : axis;
-  }
-  return axes;
-}
-
-Axes inverse(const Axes& axes, int rank) {
-  Axes from{};
-  for (int k = 0; k < rank; ++k) from[static_cast<size_t>(axes[static_cast<size_t>(k)])] = k;
-  return from;
-}
 
 Specs infer_permute(std::span<const Spec> in, const Attrs& attributes) {
   const auto& attrs = attributes.as<PermuteAttrs>();
@@ -62,44 +39,6 @@ Specs infer_permute(std::span<const Spec> in, const Attrs& attributes) {
   for (size_t k = 0; k < rank; ++k) extents[k] = x[axes[k]];
   return {{Shape(std::span<const int64_t>(extents.data(), rank)), in[0].dtype}};
 }
-
-// The axes of the result that are left after merging, the last one first, and how far apart their elements are.
-class Walk {
- public:
-  Walk(const Shape& x, const Axes& axes) {
-    int64_t to = 1;
-    for (int k = x.rank(); k-- > 0;) {
-      const int axis = static_cast<int>(axes[static_cast<size_t>(k)]);
-      const int64_t extent = x[axis], from = x.product(axis + 1, x.rank());
-      if (extent == 1) continue;
-      if (rank > 0 && from == parts[rank - 1].from * parts[rank - 1].extent) parts[rank - 1].extent *= extent;
-      else parts[rank++] = {extent, from, to};
-      to *= extent;
-    }
-    if (rank == 0) parts[rank++] = {1, 1, 1};
-    // The axis along which x is contiguous; 0 if it is y's last one too.
-    for (size_t k = 0; k < rank; ++k)
-      if (parts[k].from == 1) contiguous = k;
-  }
-
-  struct Part {
-    int64_t extent, from, to;  // strides in x and y
-  };
-  std::array<Part, Shape::max_rank> parts{};
-  size_t rank = 0, contiguous = 0;
-
-  // Where in x and y the index-th combination of the axes begins that are neither last nor contiguous.
-  std::array<int64_t, 2> start(int64_t index) const {
-    std::array<int64_t, 2> at{};
-    for (size_t k = 1; k < rank; ++k) {
-      if (k == contiguous) continue;
-      at[0] += index % parts[k].extent * parts[k].from;
-      at[1] += index % parts[k].extent * parts[k].to;
-      index /= parts[k].extent;
-    }
-    return at;
-  }
-};
 
 }  // namespace
 

@@ -4,7 +4,6 @@
 //
 // Sums are in f64, in an order that depends on the shape only, and rounded once.
 #include <algorithm>
-#include <array>
 
 #include <xent/core/dispatch.h>
 #include <xent/core/on_cuda.h>
@@ -15,6 +14,7 @@
 #include <xent/ops/cpu/axis_sum.h>
 #include <xent/ops/cpu/broadcast.h>
 #include <xent/ops/ops.h>
+#include <xent/ops/reduce.h>
 #include <xent/ops/samples.h>
 
 namespace xent {
@@ -22,28 +22,6 @@ namespace xent {
 namespace {
 
 constexpr int64_t grain = 1 << 15;  // elements per chunk
-
-struct ReduceAttrs {
-  Mask axes;  // bit i stands for axis i
-  bool keep_axes;
-  bool operator==(const ReduceAttrs&) const = default;
-};
-
-struct ArgmaxAttrs {
-  int axis;
-  bool operator==(const ArgmaxAttrs&) const = default;
-};
-
-// Returns x without the axes, or with extents of 1 there.
-Shape without_axes(const Shape& x, Mask axes, bool keep) {
-  std::array<int64_t, Shape::max_rank> extents{};
-  size_t rank = 0;
-  for (int axis = 0; axis < x.rank(); ++axis) {
-    const bool reduced = axes >> axis & 1;
-    if (!reduced || keep) extents[rank++] = reduced ? 1 : x[axis];
-  }
-  return Shape(std::span<const int64_t>(extents.data(), rank));
-}
 
 Mask axes_mask(const char* op, const Tensor& x, std::initializer_list<int64_t> axes) {
   Mask mask = 0;
@@ -108,15 +86,12 @@ void reduce_grad(const Call& call, double divisor) {
   });
 }
 
-// Returns how many elements of x go into one of y. Without elements in x or y there is no such number: 0.
-double count(const Shape& x, const Shape& y) {
-  return y.elements() == 0 ? 0 : static_cast<double>(x.elements() / y.elements());
-}
-
 void sum(const Call& call) { reduce(call, 1); }
 void sum_grad(const Call& call) { reduce_grad(call, 1); }
-void mean(const Call& call) { reduce(call, count(call.in[0].shape, call.out[0].shape)); }
-void mean_grad(const Call& call) { reduce_grad(call, count(call.grad_in[0].shape, call.grad_out[0].shape)); }
+void mean(const Call& call) { reduce(call, elements_per_output(call.in[0].shape, call.out[0].shape)); }
+void mean_grad(const Call& call) {
+  reduce_grad(call, elements_per_output(call.grad_in[0].shape, call.grad_out[0].shape));
+}
 
 void argmax(const Call& call) {
   const Shape& shape = call.in[0].shape;
@@ -169,7 +144,7 @@ constinit const Op sum_op = {
     .name = "sum",
     .formula = "y = sum of x over the axes",
     .infer = infer_sum,
-    .forward = {cpu::sum, ON_CUDA(sum), reduce_workspace},
+    .forward = {cpu::sum, ON_CUDA(sum), reduce_workspace, ON_CUDA(reduce_workspace)},
     .backward = {cpu::sum_grad, ON_CUDA(sum_grad)},
     .needs_in = nothing,
     .needs_out = nothing,
@@ -180,7 +155,7 @@ constinit const Op mean_op = {
     .name = "mean",
     .formula = "y = sum of x over the axes / count",
     .infer = infer_mean,
-    .forward = {cpu::mean, ON_CUDA(mean), reduce_workspace},
+    .forward = {cpu::mean, ON_CUDA(mean), reduce_workspace, ON_CUDA(reduce_workspace)},
     .backward = {cpu::mean_grad, ON_CUDA(mean_grad)},
     .needs_in = nothing,
     .needs_out = nothing,

@@ -14,6 +14,7 @@
 #include <xent/ops/all_ops.h>
 #include <xent/ops/check.h>
 #include <xent/ops/ops.h>
+#include <xent/ops/reshape.h>
 #include <xent/ops/samples.h>
 
 namespace xent {
@@ -21,11 +22,6 @@ namespace xent {
 namespace {
 
 constexpr int64_t grain = 1 << 16;  // elements per chunk
-
-struct RowsAttrs {
-  int64_t begin, end;
-  bool operator==(const RowsAttrs&) const = default;
-};
 
 Specs infer_reshape(std::span<const Spec> in, const Attrs& attrs) {
   const Shape &from = in[0].shape, &to = attrs.as<Shape>();
