@@ -1,0 +1,42 @@
+// What the files of kernels share: the loop over a grid, in 64 bits, and how many blocks it gets.
+#include <cstdint>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <xent/cuda/call.cuh>
+#include <xent/cuda/emulator/schedule.h>
+
+#include "emulator_array.h"
+
+using namespace xent;
+
+namespace {
+
+// The last thread of the grid writes down its place, and the stride.
+__global__ void place(int64_t* out) {
+  if (blockIdx.x < gridDim.x - 1 || threadIdx.x < blockDim.x - 1) return;
+  out[0] = cuda::first_index();
+  out[1] = cuda::grid_stride();
+}
+
+}  // namespace
+
+TEST_CASE("a grid of more than 2^32 threads has indices to match") {
+  const emulator::ScheduleScope scope({emulator::Order::last_block, 0});
+  const unsigned blocks = (1u << 24) + 3;
+  const DeviceArray<int64_t> out(2);
+  check(cuda::launch({"place", blocks, 256}, place, out.data()));
+  const int64_t threads = int64_t{blocks} * 256;
+  CHECK(out.values() == std::vector<int64_t>{threads - 1, threads});
+}
+
+TEST_CASE("a loop gets the blocks that it needs, up to a number that fills any GPU") {
+  CHECK(cuda::blocks_for(0) == 0);
+  CHECK(cuda::blocks_for(1) == 1);
+  CHECK(cuda::blocks_for(256) == 1);
+  CHECK(cuda::blocks_for(257) == 2);
+  CHECK(cuda::blocks_for(65, 64) == 2);
+  CHECK(cuda::blocks_for(int64_t{4096} * 256) == 4096);
+  CHECK(cuda::blocks_for(INT64_MAX) == 4096);
+}
