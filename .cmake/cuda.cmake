@@ -41,7 +41,7 @@ if(XENT_WITH_CUDA)
     if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc takes it
       set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
     endif()
-    find_package(CUDAToolkit 12.4 REQUIRED)
+    find_package(CUDAToolkit 12.8 REQUIRED)  # the first with compute capability 12.0
   else()
     set(XENT_WITH_CUDA OFF)
     set(reason "${XENT_NVCC} does not compile")

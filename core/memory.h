@@ -17,8 +17,8 @@ struct Memory {
   // Hands out blocks of just the size that is asked for and keeps none, so that an access beyond one is seen.
   bool exact = false;
 
-  // What a device has that works apart from the host: null where a kernel has run when it returns. Copies and fills
-  // above wait for the work before them, and throw what a kernel could not: a LabelError.
+  // What a device has that works apart from the host: null where a kernel has run when it returns. There the functions
+  // above come after what was launched before, and copy_to_host throws what a kernel could not: a LabelError.
   Stream (*stream)(int index) = nullptr;
   void (*lock)(int index) = nullptr;  // other threads' launches wait; a thread may lock more than once
   void (*unlock)(int index) = nullptr;

@@ -12,7 +12,8 @@
 #include <xent/core/tensor.h>
 #include <xent/cuda/emulator/schedule.h>
 
-// Under ThreadSanitizer every thread of a kernel costs a hundred times as much: tests leave out their largest sizes.
+// Under ThreadSanitizer every thread of a kernel costs a hundred times as much. It finds a race in any order of threads:
+// one order is run, and tests leave out their largest sizes.
 #if defined(__SANITIZE_THREAD__)
 inline constexpr bool looks_for_races = true;
 #elif defined(__has_feature)
@@ -45,10 +46,11 @@ std::vector<xent::Tensor> in_every_order(F&& run) {
     return host;
   };
   std::vector<xent::Tensor> first;
-  for (const Order order : {Order::forward, Order::backward, Order::shuffled}) {
+  for (const Order order : {Order::shuffled, Order::forward, Order::backward}) {
+    if (looks_for_races && order != Order::shuffled) break;
     const xent::emulator::ScheduleScope scope({order, 1});
     const std::vector<xent::Tensor> now = results();
-    if (order == Order::forward) first = now;
+    if (order == Order::shuffled) first = now;
     REQUIRE(now.size() == first.size());
     for (size_t i = 0; i < now.size(); ++i) {
       CAPTURE(i);
