@@ -42,7 +42,7 @@ set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX)
 target_compile_definitions(xent_emulated PRIVATE XENT_CUDA_EMULATED)
 target_include_directories(xent_emulated PUBLIC "${PROJECT_BINARY_DIR}/include")
 xent_emulated(xent_emulated emulator)
-target_compile_options(xent_emulated PRIVATE -O1 -Wno-error)  # until binary.cpp's kernels are there
+target_compile_options(xent_emulated PRIVATE -O1)
 target_link_libraries(xent_emulated PRIVATE ${xent_libraries} emulator_blas_library)
 
 # Tests of the CUDA backend: Device::cuda() is the emulated GPU.
@@ -54,8 +54,6 @@ foreach(source IN LISTS sources)
   xent_emulated(${name} emulator)
   target_compile_definitions(${name} PRIVATE XENT_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   target_compile_options(${name} PRIVATE -O1)
-  # Until all kernels are there: a missing one is null.
-  target_link_options(${name} PRIVATE -no-pie -Wl,--unresolved-symbols=ignore-all)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS threads)
   add_dependencies(threads_tests ${name})
@@ -68,7 +66,6 @@ target_link_libraries(golden_runner_emulated PRIVATE xent_emulated nlohmann_json
 xent_emulated(golden_runner_emulated emulator)
 target_compile_definitions(golden_runner_emulated PRIVATE XENT_GOLDEN_CUDA)
 target_compile_options(golden_runner_emulated PRIVATE -O1)
-target_link_options(golden_runner_emulated PRIVATE -no-pie -Wl,--unresolved-symbols=ignore-all)
 file(GLOB files CONFIGURE_DEPENDS golden/*.json)
 foreach(file IN LISTS files)
   cmake_path(GET file STEM system)
