@@ -10,7 +10,8 @@
 
 namespace xent::cuda {
 
-constexpr int64_t most_loss_blocks = 1024;  // as many sums may be left behind
+// As many threads as the largest GPU runs at once take all rows; blocks have at least 128, and each leaves a sum behind.
+constexpr int64_t most_loss_threads = 1 << 18, most_loss_blocks = most_loss_threads / 128;
 
 template <class T>
 struct LossRows {

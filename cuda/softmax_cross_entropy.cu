@@ -135,7 +135,7 @@ void validate(const char* op, const Call& call, const LossTarget& target) {
 
 Grid grid_of(int64_t rows, int64_t rows_per_block, unsigned threads) {
   const int64_t blocks = (rows + rows_per_block - 1) / rows_per_block;
-  return {.blocks = static_cast<unsigned>(std::clamp<int64_t>(blocks, 1, most_loss_blocks)),
+  return {.blocks = static_cast<unsigned>(std::clamp<int64_t>(blocks, 1, most_loss_threads / threads)),
           .threads = threads,
           .max_threads = threads};
 }
@@ -225,10 +225,11 @@ void forward(const char* op, const Call& call, const Slice& grad, bool in_place)
         .log_probs = options.output.log_probs ? numbers_of(call.out[loss_out::log_probs]) : FloatingNumbers(),
         .grad = numbers_of(grad),
         .addend = numbers_of(call.in[loss_in::grad_addend])};
-    with_group(p.target.rows(), p.target.classes(), p.target.inner.by, most_loss_blocks, [&]<class Group>(Grid grid) {
-      grid.blocks.x = std::max(1u, grid.blocks.x);
-      start(call, "loss_general", grid, kernels::loss_general<T, Group>, rows, extras);
-    });
+    with_group(p.target.rows(), p.target.classes(), p.target.inner.by, most_loss_threads / group_threads,
+               [&]<class Group>(Grid grid) {
+                 grid.blocks.x = std::max(1u, grid.blocks.x);
+                 start(call, "loss_general", grid, kernels::loss_general<T, Group>, rows, extras);
+               });
   }
   if (kind != Kind::sample_mean) return;
   const SampleRows samples(shape, static_cast<int>(options.axis), options.reduction.batch_axis);
@@ -282,9 +283,10 @@ void backward(const Call& call, const LossGrads& grads, const LossTarget& target
     extras.samples = Divisor(std::max<int64_t>(1, samples.samples));
     extras.by_sample = true;
   }
-  with_group(target.rows(), target.classes(), target.inner.by, most_loss_blocks, [&]<class Group>(Grid grid) {
-    start(call, "loss_general_backward", grid, kernels::loss_general_backward<T, Group>, rows, extras);
-  });
+  with_group(target.rows(), target.classes(), target.inner.by, most_loss_threads / group_threads,
+             [&]<class Group>(Grid grid) {
+               start(call, "loss_general_backward", grid, kernels::loss_general_backward<T, Group>, rows, extras);
+             });
 }
 
 void backward(const Call& call, const LossGrads& grads, LossPreparation p) {

@@ -1,5 +1,6 @@
 // Every kernel of softmax_cross_entropy at the sizes where one takes over from another, with rows that begin anywhere,
 // forward, with the gradient and in place, against the reference; and the same bits in every order.
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -32,7 +33,11 @@ Tensor labels_of(int64_t rows, int64_t classes) {
 }
 
 std::string fault_of(const LossRun& run, bool gradients) {
-  const double eps = reference::eps_of(run.logits.dtype());
+  const DType dtype = run.logits.dtype();
+  double eps = reference::eps_of(dtype);
+  // The reference adds smoothing / classes so many times to numbers near 1, where each rounds the same way.
+  if (dtype == DType::f64 && run.options.target.smoothing != 0)
+    eps *= std::max(1.0, static_cast<double>(run.logits.shape()[1]) / 64);
   const reference::Loss want = reference::loss(run.logits, run.target, run.options, run.inputs);
   const std::vector<Tensor> out = in_every_order([&] { return run.forward(); });
   std::string fault = reference::difference(out[loss_out::loss], want.loss, eps);
@@ -63,7 +68,7 @@ TEST_CASE("rows of any number of classes, wherever they begin") {
     for (const DType dtype : dtypes)
       for (const int64_t offset : {0, 1, 3})
         for (const double smoothing : {0.0, 0.1}) {
-          if (looks_for_races && (offset == 3 || dtype == DType::f16)) continue;
+          if (offset == 3 && (smoothing > 0 || looks_for_races)) continue;
           const int64_t rows = classes > 1000 ? 4 : 5;
           LossRun run = {.logits = spoilt({rows, classes}, dtype, ++seed),
                          .target = labels_of(rows, classes),
@@ -87,11 +92,9 @@ TEST_CASE("rows of so many classes that a block of any size holds them in regist
     for (const int64_t classes : {8192, 8196, 16384, 16388, 16392, 32768, 32772, 40000, 65536, 65544}) {
       CAPTURE(classes);
       CAPTURE(name(dtype));
-      const LossRun run = {
-          .logits = spoilt({3, classes}, dtype, static_cast<uint64_t>(classes)),
-          .target = labels_of(3, classes),
-          .options = {.axis = 1,
-                      .target = {.ignore = -100, .smoothing = classes % 8 || dtype == DType::f64 ? 0 : 0.1}}};
+      const LossRun run = {.logits = spoilt({3, classes}, dtype, static_cast<uint64_t>(classes)),
+                           .target = labels_of(3, classes),
+                           .options = {.axis = 1, .target = {.ignore = -100, .smoothing = classes % 8 ? 0 : 0.1}}};
       const std::string fault = fault_of(run, classes < 20000);
       CHECK_MESSAGE(fault.empty(), fault);
     }
@@ -124,13 +127,19 @@ TEST_CASE("more rows than all blocks take at once") {
     const LossRun run = {.logits = spoilt({rows, classes}, dtype, 7),
                          .target = labels_of(rows, classes),
                          .options = {.axis = 1, .target = {.ignore = -100, .smoothing = smoothing}}};
-    const std::string fault = fault_of(run, true);
-    CHECK_MESSAGE(fault.empty(), fault);
+    const double eps = reference::eps_of(dtype);
+    const reference::Loss want = reference::loss(run.logits, run.target, run.options);
+    CHECK(reference::difference(run.forward()[loss_out::loss].to(Device::cpu()), want.loss, eps) == "");
+    LossRun both = run;
+    both.with_grad = true;
+    const std::vector<Tensor> out = in_every_order([&] { return both.forward(); });
+    CHECK(reference::difference(out[loss_out::loss], want.loss, eps) == "");
+    CHECK(reference::difference(out[loss_out::grad], want.grad_logits, eps) == "");
   };
-  check(131072 + 200, 2, 0, DType::bf16);  // tiles
-  check(4096 + 9, 65, 0, DType::f32);      // warps
-  check(1024 + 5, 1025, 0.1, DType::f32);  // blocks
-  check(1024 + 5, 1032, 0.1, DType::f16);  // registers
+  check(2048 * 128 + 200, 1, 0, DType::bf16);  // tiles
+  check(2048 * 4 + 9, 65, 0, DType::f32);      // warps
+  check(1024 + 5, 1025, 0.1, DType::f32);      // blocks
+  check(1024 + 5, 1032, 0.1, DType::f16);      // registers
   check(1024 + 5, 1032, 0, DType::f16);
 }
 
