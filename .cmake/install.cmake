@@ -7,7 +7,7 @@ set(private_headers)
 foreach(header require check windows describe prefetch shuffle atomic_file safetensors loss_call loss_rules
     label_guess conv2d refuse_unless torch_types onnxruntime_check as_dtype softmax linear matmul pool2d
     optimizer_steps schedule_rate clip_attrs random_attrs dropout random_shift_flip gather_batch binary reduce
-    centred batch_norm2d layer_norm metrics_call permute concat reshape)
+    centred batch_norm2d layer_norm metrics_call permute concat reshape mxnet_labels)
   list(APPEND private_headers PATTERN ${header}.h EXCLUDE)
 endforeach()
 foreach(folder core ops nn)

@@ -18,6 +18,10 @@ void throw_error(const ErrorRecord& record) {
   if (record.kind == ErrorRecord::Kind::distribution)
     fail<ArgumentError>("{}: row {} of the target is no distribution: it sums to {}{}", op, record.row,
                         record.denominator, record.one_bad_value ? "" : ", with elements outside [0, 1]");
+  if (record.kind == ErrorRecord::Kind::no_int)
+    fail<LabelError>(
+        "SoftmaxCrossEntropyLoss: row {}: label {} fits no int, and what the original makes of it is undefined",
+        record.row, record.denominator);
   const LabelRange range = {.classes = record.classes,
                             .bad_row = record.row,
                             .bad = record.label,

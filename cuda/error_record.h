@@ -11,7 +11,7 @@
 namespace xent::cuda {
 
 struct ErrorRecord {
-  enum class Kind : int32_t { none, label, denominator, class_weight, element_weight, distribution };
+  enum class Kind : int32_t { none, label, denominator, class_weight, element_weight, distribution, no_int };
 
   Kind kind = Kind::none;
   const char* op = nullptr;  // its name, in the host's memory: never read on the device
@@ -20,7 +20,7 @@ struct ErrorRecord {
   int64_t classes = 0;
   int64_t least = 0, most = 0;  // of all labels that were checked: for a guess at what they mean, as on the CPU
   bool one_bad_value = false;   // all bad labels are the same number; of a distribution: its elements are in [0, 1]
-  double denominator = 0;       // or the weight, or what the distribution sums to
+  double denominator = 0;       // or the weight, what the distribution sums to, the label that fits no int
 };
 
 // Throws what the record says.

@@ -108,6 +108,9 @@ size_t softmax_cross_entropy_grad_op_workspace(const Call& call);
 void softmax_cross_entropy_denominator(const Call& call);
 size_t softmax_cross_entropy_denominator_workspace(const Call& call);
 
+// nn/compat: mxnet_labels.cpp.
+void mxnet_labels(const Call& call);
+
 // Random numbers: random.cpp, dropout.cpp.
 void uniform(const Call& call);
 void normal(const Call& call);

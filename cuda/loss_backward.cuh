@@ -33,7 +33,7 @@ __device__ NumberedRow<T> grad_of(const LossRows<T>& rows, FloatingNumbers grad_
 
 // grad_losses: of every row, where they are not one number.
 template <class T>
-__global__ void __launch_bounds__(threads_per_block)
+__global__ void __launch_bounds__(threads_per_block, 4)
     loss_backward(LossRows<T> rows, FloatingNumbers grad_losses, Divisor by_classes, int64_t head, int64_t packs) {
   constexpr int size = LogitWords::count<T>;
   const int64_t classes = rows.target.classes(), count = rows.target.rows() * classes;

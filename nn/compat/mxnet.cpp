@@ -11,46 +11,12 @@
 #include <xent/nn/compat/as_dtype.h>
 #include <xent/nn/compat/presets.h>
 #include <xent/nn/compat/refuse_unless.h>
+#include <xent/ops/mxnet_labels.h>
 #include <xent/ops/ops.h>
 
 namespace xent::compat::mxnet {
 
 namespace {
-
-// ---- labels: y = x cut off at the point; where no int holds it, an error that a Step's replay raises too ----
-
-Specs infer_labels(std::span<const Spec> in, const Attrs&) { return {{in[0].shape, DType::i64}}; }
-
-template <class T>
-bool fits_int(T value) {
-  if constexpr (is_integer<T>) return value >= INT32_MIN && value <= INT32_MAX;
-  else {
-    const auto number = convert<double>(value);
-    return number > -2147483649.0 && number < 2147483648.0;
-  }
-}
-
-void labels(const Call& call) {
-  const int64_t count = call.in[0].shape.elements();
-  dispatch(call.in[0].dtype, [&]<class T>() {
-    const T* x = call.in[0].as<T>();
-    const T* bad = std::find_if_not(x, x + count, fits_int<T>);
-    if (bad != x + count) {
-      fail<LabelError>(
-          "SoftmaxCrossEntropyLoss: row {}: label {} fits no int, and what the original makes of it is "
-          "undefined",
-          bad - x, convert<double>(*bad));
-    }
-    std::transform(x, x + count, call.out[0].as<int64_t>(), convert<int64_t, T>);
-  });
-}
-
-constinit const Op labels_op = {
-    .name = "mxnet_labels",
-    .formula = "y = x cut off at the point",
-    .infer = infer_labels,
-    .forward = {labels},
-};
 
 // ---- shapes ----
 
@@ -103,7 +69,7 @@ Tensor classes_of(const Tensor& label, const Shape& rows, const Shape& kept) {
   refuse_unless(label.shape() == expected, Cause::shape, "MXNetError",
                 "Shape inconsistent, Provided = {}, inferred shape={}", written(label.shape()), written(expected));
   const bool fits = label.dtype() == DType::u8 || label.dtype() == DType::i32;
-  return reshape(fits ? label : apply(labels_op, {label.detach()})[0], rows);
+  return reshape(fits ? label : apply(mxnet_labels_op, {label.detach()})[0], rows);
 }
 
 Tensor distribution_of(const Tensor& label, const Tensor& pred) {
