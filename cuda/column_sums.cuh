@@ -96,7 +96,7 @@ struct BiasGrad {
 template <class Value, class Store>
 void sum_columns(const Call& call, const char* name, int64_t rows, int64_t columns, int64_t part_rows,
                  const Value& value, const Store& store) {
-  constexpr int64_t threads = 256, most_blocks = 1024;
+  constexpr int64_t threads = 256, most_blocks = 32768;
   const int64_t parts = rows == 0 ? 1 : rows / part_rows + (rows % part_rows != 0);
   const auto power = [](int64_t extent, int64_t most) {
     return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::clamp<int64_t>(extent, 1, most))));
