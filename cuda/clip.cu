@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include <xent/cuda/block_sum.cuh>
 #include <xent/cuda/call.cuh>
 #include <xent/ops/clip_attrs.h>
 
@@ -22,19 +23,6 @@ int64_t blocks_of_sum(int64_t count) {
   return blocks < most_blocks ? blocks : most_blocks;
 }
 
-// The sum over a block, in thread 0.
-__device__ double block_sum(double value) {
-  XENT_SHARED(double, of_warp, threads_per_block / 32);
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
-  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
-  __syncthreads();
-  double sum = 0;
-  if (threadIdx.x == 0)
-    for (unsigned warp = 0; warp < threads_per_block / 32; ++warp) sum += of_warp[warp];
-  return sum;
-}
-
 __device__ void add_to(double* total, double value, const ErrorRecord* errors) {
   if (threadIdx.x == 0 && errors->kind == ErrorRecord::Kind::none) *total += value;
 }
@@ -47,7 +35,7 @@ __global__ void __launch_bounds__(threads_per_block)
     const auto value = static_cast<double>(x[i]);
     squares += value * value;
   }
-  squares = block_sum(squares);
+  squares = block_sum<threads_per_block>(squares);
   if (gridDim.x == 1) add_to(total, squares, errors);
   else if (threadIdx.x == 0) partials[blockIdx.x] = squares;
 }
@@ -56,7 +44,7 @@ __global__ void __launch_bounds__(threads_per_block)
     sum_partials(const ErrorRecord* errors, const double* partials, int64_t count, double* total) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < count; i += threads_per_block) sum += partials[i];
-  add_to(total, block_sum(sum), errors);
+  add_to(total, block_sum<threads_per_block>(sum), errors);
 }
 
 template <class T>
