@@ -4,6 +4,7 @@
 #include <functional>
 
 #include <xent/core/memory.h>
+#include <xent/core/join.h>
 #include <xent/core/op.h>
 #include <xent/core/profile.h>
 #include <xent/core/require.h>
@@ -101,6 +102,7 @@ Tensors apply(const Op& op, std::span<const Tensor> inputs, const Attrs& attrs) 
 }
 
 void launch(const Op& op, const Kernel& kernel, Call call, Device device) {
+  if (Joined::keeps(op, kernel, call, device)) return;
   const bool on_cuda = device.kind == Device::Kind::cuda;
   const KernelFunction function = on_cuda ? kernel.cuda : kernel.cpu;
   require<DeviceError>(function != nullptr, "{}: no {} kernel in this build", op.name, on_cuda ? "CUDA" : "CPU");

@@ -143,6 +143,7 @@ struct Op {
   Mask updates = nothing;                // inputs written in place: moments, running statistics, weights. Those that a
                                          // differentiable op says get no gradient are constants to the tape
   bool accumulates = false;              // backward honours beta
+  bool joins = false;                    // on CUDA forward takes the inputs of several calls in a row: core/join.h
   bool checks_labels = false;            // forward throws LabelError, or tells of one by the error record on CUDA
 
   // The output that holds the gradient of input 0 for an upstream of 1 at output 0, if it has elements. Backward hands

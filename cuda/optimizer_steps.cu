@@ -1,11 +1,14 @@
 // sgd_step, adam_step and advance on CUDA; ops/optimizer_steps.cpp has the formulas.
 //
-// One pass over each array, in packs of 16 bytes where all of them are aligned for it. Bytes per element of f32: sgd
-// reads x and g and writes x, 12; with momentum 20; adam 28. The learning rate and the step count are read on the
-// device, so a replayed graph uses what they are then; what follows from them alone is computed in f64 and rounded to
-// the parameter's type, once per block. The rest is in the parameter's type, with fused multiply-adds.
+// One launch for many parameters (core/join.h): a table of them is the kernel's argument, so that a graph has a copy of
+// it and nothing is sent to the device; a block finds its parameter there. One pass over each array, in packs of 16
+// bytes where all arrays of a parameter are aligned for it. Bytes per element of f32: sgd reads x and g and writes x,
+// 12; with momentum 20; adam 28. The learning rate and the step count are read on the device, so a replayed graph uses
+// what they are then; what follows from them alone is computed in f64 and rounded to the parameter's type, once per
+// block. The rest is in the parameter's type, with fused multiply-adds.
 #include <cmath>
 #include <cstdint>
+#include <span>
 
 #include <xent/cuda/call.cuh>
 #include <xent/ops/optimizer_steps.h>
@@ -16,58 +19,78 @@ namespace {
 
 // A parameter, its gradient, and one array for each kind of state: velocity, or both moments.
 template <class T, int states>
-struct Arrays {
+struct Segment {
   T* x;
   const T* gradient;
   T* state[states > 0 ? states : 1];
+  const float* rate;
+  const int64_t* steps;
+  int64_t count;
+  bool aligned;
+};
+
+// As many segments as the 4 KB of a kernel's arguments hold. Those from first_block[s] on work on segment s.
+template <class T, int states>
+struct Table {
+  static constexpr int most = 48;
+  Segment<T, states> segments[most];
+  unsigned first_block[most + 1];
+  int count;
 
   template <class F>
   void for_each_pointer(F&& f) const {
-    f(x), f(gradient);
-    for (int s = 0; s < states; ++s) f(state[s]);
-  }
-
-  bool are_aligned() const {
-    auto bits = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(gradient);
-    for (int s = 0; s < states; ++s) bits |= reinterpret_cast<uintptr_t>(state[s]);
-    return bits % 16 == 0;
+    for (int s = 0; s < count; ++s) {
+      f(segments[s].x), f(segments[s].gradient), f(segments[s].rate), f(segments[s].steps);
+      for (int k = 0; k < states; ++k) f(segments[s].state[k]);
+    }
   }
 };
+
+constexpr int64_t elements_per_block = 8 * threads_per_block;
 
 template <class T, int width>
 struct alignas(width * sizeof(T)) Pack {
   T at[width];
 };
 
+template <class T, int states>
+__device__ const Segment<T, states>& segment_of_block(const Table<T, states>& table, int64_t& begin) {
+  int s = 0;
+  while (blockIdx.x >= table.first_block[s + 1]) ++s;
+  begin = static_cast<int64_t>(blockIdx.x - table.first_block[s]) * elements_per_block;
+  return table.segments[s];
+}
+
 // Calls rule(x, gradient, state) for each element of packs [begin, end), and keeps what it makes of x and state.
 template <int width, class T, int states, class Rule>
-__device__ void update_packs(const Rule& rule, const Arrays<T, states>& arrays, int64_t begin, int64_t end) {
+__device__ void update_packs(const Rule& rule, const Segment<T, states>& segment, int64_t begin, int64_t end) {
   using P = Pack<T, width>;
-  for (int64_t i = begin + first_index(); i < end; i += grid_stride()) {
-    P x = reinterpret_cast<const P*>(arrays.x)[i];
-    const P gradient = reinterpret_cast<const P*>(arrays.gradient)[i];
+  for (int64_t i = begin + threadIdx.x; i < end; i += threads_per_block) {
+    P x = reinterpret_cast<const P*>(segment.x)[i];
+    const P gradient = reinterpret_cast<const P*>(segment.gradient)[i];
     P state[states > 0 ? states : 1];
 #pragma unroll
-    for (int s = 0; s < states; ++s) state[s] = reinterpret_cast<const P*>(arrays.state[s])[i];
+    for (int s = 0; s < states; ++s) state[s] = reinterpret_cast<const P*>(segment.state[s])[i];
 #pragma unroll
     for (int k = 0; k < width; ++k) {
       if constexpr (states == 0) rule(x.at[k], gradient.at[k]);
       if constexpr (states == 1) rule(x.at[k], gradient.at[k], state[0].at[k]);
       if constexpr (states == 2) rule(x.at[k], gradient.at[k], state[0].at[k], state[1].at[k]);
     }
-    reinterpret_cast<P*>(arrays.x)[i] = x;
+    reinterpret_cast<P*>(segment.x)[i] = x;
 #pragma unroll
-    for (int s = 0; s < states; ++s) reinterpret_cast<P*>(arrays.state[s])[i] = state[s];
+    for (int s = 0; s < states; ++s) reinterpret_cast<P*>(segment.state[s])[i] = state[s];
   }
 }
 
-// The same for `count` elements: packs of 16 bytes, and one by one what is left.
+// The same for a block's elements from `begin` on: packs of 16 bytes, and one by one what is left.
 template <class T, int states, class Rule>
-__device__ void update(const Rule& rule, const Arrays<T, states>& arrays, int64_t count, bool aligned) {
+__device__ void update(const Rule& rule, const Segment<T, states>& segment, int64_t begin) {
   constexpr int width = 16 / sizeof(T);
-  const int64_t packs = aligned ? count / width : 0;
-  update_packs<width>(rule, arrays, 0, packs);
-  update_packs<1>(rule, arrays, packs * width, count);
+  const int64_t end = begin + elements_per_block < segment.count ? begin + elements_per_block : segment.count;
+  const int64_t packed = segment.aligned ? end / width * width : begin;
+  update_packs<width>(rule, segment, begin / width, packed / width);
+  update_packs<1>(rule, segment, packed, end);
 }
 
 // ---- SGD ----
@@ -86,11 +109,13 @@ struct SgdRule {
 };
 
 template <class T, int states>
-__global__ void __launch_bounds__(threads_per_block) sgd(const ErrorRecord* errors, const float* rate, SgdRule<T> rule,
-                                                         Arrays<T, states> arrays, int64_t count, bool aligned) {
+__global__ void __launch_bounds__(threads_per_block)
+    sgd(const ErrorRecord* errors, SgdRule<T> rule, const __grid_constant__ Table<T, states> table) {
   if (errors->kind != ErrorRecord::Kind::none) return;
-  rule.rate = static_cast<T>(*rate);
-  update(rule, arrays, count, aligned);
+  int64_t begin = 0;
+  const Segment<T, states>& segment = segment_of_block(table, begin);
+  rule.rate = static_cast<T>(*segment.rate);
+  update(rule, segment, begin);
 }
 
 // ---- Adam ----
@@ -110,21 +135,23 @@ struct AdamRule {
 
 template <class T>
 __global__ void __launch_bounds__(threads_per_block)
-    adam(const ErrorRecord* errors, const float* rate, const int64_t* steps, AdamAttrs options, AdamRule<T> rule,
-         Arrays<T, 2> arrays, int64_t count, bool aligned) {
+    adam(const ErrorRecord* errors, AdamAttrs options, AdamRule<T> rule, const __grid_constant__ Table<T, 2> table) {
   if (errors->kind != ErrorRecord::Kind::none) return;
+  int64_t begin = 0;
+  const Segment<T, 2>& segment = segment_of_block(table, begin);
+  const auto rate = static_cast<double>(*segment.rate);
   // A power of doubles takes a thousand cycles: two threads of each block, at once, not every thread.
   XENT_SHARED(T, of_count, 2);
   if (threadIdx.x < 2) {
     const bool first = threadIdx.x == 0;
-    const double rest = 1 - std::pow(first ? options.beta1 : options.beta2, static_cast<double>(*steps));
-    of_count[threadIdx.x] = static_cast<T>(first ? static_cast<double>(*rate) / rest : 1 / std::sqrt(rest));
+    const double rest = 1 - std::pow(first ? options.beta1 : options.beta2, static_cast<double>(*segment.steps));
+    of_count[threadIdx.x] = static_cast<T>(first ? rate / rest : 1 / std::sqrt(rest));
   }
   __syncthreads();
   rule.size = of_count[0];
   rule.correction = of_count[1];
-  rule.keep = static_cast<T>(options.decoupled ? 1 - static_cast<double>(*rate) * options.weight_decay : 1);
-  update(rule, arrays, count, aligned);
+  rule.keep = static_cast<T>(options.decoupled ? 1 - rate * options.weight_decay : 1);
+  update(rule, segment, begin);
 }
 
 __global__ void add_to_counter(const ErrorRecord* errors, int64_t* counter, int64_t by) {
@@ -132,48 +159,83 @@ __global__ void add_to_counter(const ErrorRecord* errors, int64_t* counter, int6
   *counter = static_cast<int64_t>(static_cast<uint64_t>(*counter) + static_cast<uint64_t>(by));  // wraps around
 }
 
-template <class T>
-Grid grid_for(int64_t count, bool aligned) {
-  const int64_t width = aligned ? 16 / sizeof(T) : 1;
-  return {blocks_for(count / width + (count % width != 0)), threads_per_block, 0, threads_per_block};
+// ---- tables ----
+
+bool is_aligned(const Slice& slice) { return reinterpret_cast<uintptr_t>(slice.data) % 16 == 0; }
+
+// Calls start(table) for the parameters of type T with so many states, as many at a time as a table holds. The inputs
+// of each are x, gradient, states (a velocity may be missing), rate, and of Adam the step count.
+template <class T, int states, class Start>
+void for_each_table(const Call& call, const Start& start) {
+  constexpr size_t first_state = 2, state_inputs = states == 2 ? 2 : 1, rate = first_state + state_inputs;
+  constexpr size_t inputs = rate + (states == 2 ? 2 : 1);
+  Table<T, states> table{};
+  for (size_t at = 0; at < call.in.size(); at += inputs) {
+    const std::span<const Slice> in = call.in.subspan(at, inputs);
+    const int64_t count = in[0].shape.elements();
+    if (in[0].dtype != dtype_of<T> || count == 0 || (states > 0) != static_cast<bool>(in[first_state])) continue;
+    Segment<T, states> segment{in[0].as<T>(),
+                               in[1].as<T>(),
+                               {},
+                               in[rate].as<float>(),
+                               states == 2 ? in[inputs - 1].as<int64_t>() : nullptr,
+                               count,
+                               is_aligned(in[0]) && is_aligned(in[1])};
+    for (int s = 0; s < states; ++s) {
+      segment.state[s] = in[first_state + s].as<T>();
+      segment.aligned = segment.aligned && is_aligned(in[first_state + s]);
+    }
+    table.segments[table.count] = segment;
+    const int64_t blocks = (count - 1) / elements_per_block + 1;
+    table.first_block[table.count + 1] = table.first_block[table.count] + static_cast<unsigned>(blocks);
+    if (++table.count < table.most) continue;
+    start(table);
+    table.count = 0;
+  }
+  if (table.count > 0) start(table);
 }
 
-template <int states, class T>
-void start_sgd(const Call& call, const Arrays<T, states>& arrays) {
+template <class T, int states>
+Grid grid_for(const Table<T, states>& table) {
+  return {table.first_block[table.count], threads_per_block, 0, threads_per_block};
+}
+
+template <class T, int states>
+void start_sgd(const Call& call) {
   const SgdAttrs& options = call.attrs.as<SgdAttrs>();
   const SgdRule<T> rule{0, static_cast<T>(options.momentum), static_cast<T>(options.weight_decay), options.nesterov};
-  const int64_t count = call.in[0].shape.elements();
-  const bool aligned = arrays.are_aligned();
-  start(call, "sgd_step", grid_for<T>(count, aligned), sgd<T, states>, errors_of(call), call.in[3].as<float>(), rule,
-        arrays, count, aligned);
+  for_each_table<T, states>(call, [&](const Table<T, states>& table) {
+    start(call, "sgd_step", grid_for(table), sgd<T, states>, errors_of(call), rule, table);
+  });
+}
+
+template <class T>
+void start_adam(const Call& call) {
+  const AdamAttrs& options = call.attrs.as<AdamAttrs>();
+  AdamRule<T> rule{};
+  rule.beta1 = static_cast<T>(options.beta1);
+  rule.rest1 = static_cast<T>(1 - options.beta1);
+  rule.beta2 = static_cast<T>(options.beta2);
+  rule.rest2 = static_cast<T>(1 - options.beta2);
+  rule.epsilon = static_cast<T>(options.epsilon);
+  rule.decay = static_cast<T>(options.decoupled ? 0 : options.weight_decay);
+  for_each_table<T, 2>(call, [&](const Table<T, 2>& table) {
+    start(call, "adam_step", grid_for(table), adam<T>, errors_of(call), options, rule, table);
+  });
 }
 
 }  // namespace
 
 void sgd_step(const Call& call) {
-  dispatch_compute(call.in[0].dtype, [&]<class T>() {
-    T *x = call.in[0].as<T>(), *gradient = call.in[1].as<T>(), *velocity = call.in[2].as<T>();
-    if (velocity) start_sgd(call, Arrays<T, 1>{x, gradient, {velocity}});
-    else start_sgd(call, Arrays<T, 0>{x, gradient, {}});
-  });
+  start_sgd<float, 0>(call);
+  start_sgd<float, 1>(call);
+  start_sgd<double, 0>(call);
+  start_sgd<double, 1>(call);
 }
 
 void adam_step(const Call& call) {
-  const AdamAttrs& options = call.attrs.as<AdamAttrs>();
-  const int64_t count = call.in[0].shape.elements();
-  dispatch_compute(call.in[0].dtype, [&]<class T>() {
-    AdamRule<T> rule{};
-    rule.beta1 = static_cast<T>(options.beta1);
-    rule.rest1 = static_cast<T>(1 - options.beta1);
-    rule.beta2 = static_cast<T>(options.beta2);
-    rule.rest2 = static_cast<T>(1 - options.beta2);
-    rule.epsilon = static_cast<T>(options.epsilon);
-    rule.decay = static_cast<T>(options.decoupled ? 0 : options.weight_decay);
-    const Arrays<T, 2> arrays{call.in[0].as<T>(), call.in[1].as<T>(), {call.in[2].as<T>(), call.in[3].as<T>()}};
-    const bool aligned = arrays.are_aligned();
-    start(call, "adam_step", grid_for<T>(count, aligned), adam<T>, errors_of(call), call.in[4].as<float>(),
-          call.in[5].as<int64_t>(), options, rule, arrays, count, aligned);
-  });
+  start_adam<float>(call);
+  start_adam<double>(call);
 }
 
 void advance(const Call& call) {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include <xent/core/join.h>
 #include <xent/core/require.h>
 #include <xent/core/step_state.h>
 
@@ -65,12 +66,14 @@ void Optimizer::step(const Gradients& gradients) {
   require<TapeError>(
       any, "optimizer: no parameter has a gradient; was the model moved or replaced after the optimizer was made?");
   begin_step();
+  Joined joined;
   for (size_t g = 0; g < groups_.size(); ++g)
     for (size_t i = 0; i < groups_[g].parameters.size(); ++i) {
       const Tensor& parameter = groups_[g].parameters[i].value;
       if (const Tensor* gradient = gradients.find(parameter))
         update(g, i, parameter, *gradient, groups_[g].learning_rate);
     }
+  joined.launch();
 }
 
 std::vector<NamedTensor> Optimizer::state() const {

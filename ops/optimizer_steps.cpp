@@ -141,6 +141,7 @@ constinit const Op sgd_step_op = {
     .forward = {cpu::sgd_step, ON_CUDA(sgd_step)},
     .optional = 0b100,
     .updates = 0b0101,
+    .joins = true,
     .samples = sgd_samples,
 };
 
@@ -151,6 +152,7 @@ constinit const Op adam_step_op = {
     .infer = infer_adam,
     .forward = {cpu::adam_step, ON_CUDA(adam_step)},
     .updates = 0b001101,
+    .joins = true,
     .samples = adam_samples,
 };
 
