@@ -1,6 +1,7 @@
 // sum_axes: sums over some axes of a shape, in f64 and in an order that depends on the shape only.
 //
-//   sum_axes(call, "sum", {64, 784}, 0b01, Elements<float>{x}, RoundedTo<float>{y, 1});   // y: 784 sums of 64 elements
+//   sum_axes(call, "sum", {64, 784}, 0b01, ElementsOf<float>{x}, RoundedTo<float>{y, 1});   // y: 784 sums of 64
+//   elements
 //
 // A term says what an element of the shape adds to its sum, a store what becomes of the sum of output j:
 //
@@ -131,7 +132,7 @@ __global__ void __launch_bounds__(threads_per_block) axis_sum(const AxisSum sum,
 // ---- terms and stores ----
 
 template <class T>
-struct Elements {
+struct ElementsOf {
   using Value = double;
   using Running = double;
   const T* x;
@@ -145,7 +146,7 @@ struct Elements {
 
 // What the chunks of a sum have left.
 template <class V>
-struct Partials {
+struct PartialSums {
   using Value = V;
   using Running = V;
   const V* of;
@@ -193,8 +194,8 @@ void sum_axes(const Call& call, const char* name, const Shape& shape, Mask axes,
   auto* partials = static_cast<Value*>(workspace);
   start(call, name, {blocks}, axis_sum<Term, IntoPartials<Value>>, sum, term, IntoPartials<Value>{partials});
   const AxisSum rest = AxisSum::of_rows(sum.outputs(), sum.chunks());
-  start(call, name, {blocks_for(rest.items() * rest.lanes())}, axis_sum<Partials<Value>, Store>, rest,
-        Partials<Value>{partials}, store);
+  start(call, name, {blocks_for(rest.items() * rest.lanes())}, axis_sum<PartialSums<Value>, Store>, rest,
+        PartialSums<Value>{partials}, store);
 }
 
 }  // namespace xent::cuda

@@ -16,7 +16,7 @@ namespace {
 void reduce(const Call& call, const char* name, double divisor) {
   const Slice& x = call.in[0];
   dispatch_compute(x.dtype, [&]<class T>() {
-    sum_axes(call, name, x.shape, call.attrs.as<ReduceAttrs>().axes, Elements<T>{x.as<T>()},
+    sum_axes(call, name, x.shape, call.attrs.as<ReduceAttrs>().axes, ElementsOf<T>{x.as<T>()},
              RoundedTo<T>{call.out[0].as<T>(), divisor}, call.workspace);
   });
 }

@@ -1,0 +1,184 @@
+// More than 2^31 elements in elementwise ops, reductions, norms and moves on CUDA: the last block of each grid is run
+// alone, and what it writes at the far end is looked at.
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <xent/core/memory.h>
+#include <xent/cuda/axis_sum.cuh>
+#include <xent/cuda/context.h>
+#include <xent/xent.h>
+
+#include "cuda_orders.h"
+#include "emulator_array.h"
+
+using namespace xent;
+
+namespace {
+
+constexpr int64_t large = (int64_t{1} << 31) + (int64_t{1} << 22);  // the last block has the last element
+constexpr int64_t many_packs = 4 * large;                           // of f32, so many packs
+constexpr int64_t tall = 4100, wide = (1 << 19) + (1 << 10);  // rows that are long: the last block touches few pages
+
+double value(const Tensor& x, int64_t at) { return x.reshape({x.elements()}).slice(at, at + 1).item(); }
+double last(const Tensor& x) { return value(x, x.elements() - 1); }
+void set(const Tensor& x, int64_t at, double number) {
+  Tensor element = x.reshape({x.elements()}).slice(at, at + 1);
+  element.copy_from(Tensor::full({1}, number, x.dtype()));
+}
+Tensor zeros(const Shape& shape, DType dtype = DType::f32) { return Tensor::empty(shape, dtype, Device::cuda()); }
+Tensor with_last(const Shape& shape, double number, DType dtype = DType::f32) {
+  const Tensor x = zeros(shape, dtype);  // gigabytes are zeros
+  set(x, x.elements() - 1, number);
+  return x;
+}
+Tensor there(const std::vector<float>& values) {
+  return Tensor::from(values, {static_cast<int64_t>(values.size())}).to(Device::cuda());
+}
+
+// Fresh memory is not filled with NaNs while it lives: that would touch all of it. Memory is given back afterwards.
+struct AtTheEnd {
+  bool before = poison_fresh_memory(false);
+  emulator::ScheduleScope scope{{emulator::Order::last_block}};
+  ~AtTheEnd() {
+    poison_fresh_memory(before);
+    release_cached_memory(Device::cuda());
+  }
+};
+
+// Runs an op of x, and backward from an upstream of 5 at the last element.
+struct Result {
+  Tensor y, dx;
+};
+Result run(const Tensor& x, const std::function<Tensor(const Tensor&)>& op) {
+  Tape tape;
+  tape.watch(x);
+  Result result{op(x), {}};
+  if (!is_floating(result.y.dtype())) return result;
+  const Tensor upstream = with_last(result.y.shape(), 5, result.y.dtype());
+  result.dx = tape.backward(result.y, {.upstream = upstream})[x];
+  return result;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("large" * doctest::skip(looks_for_races));
+
+TEST_CASE("elementwise functions of more than 2^31 packs, and of so many elements that are not aligned") {
+  const AtTheEnd scope;
+  {
+    const Result result = run(with_last({many_packs}, 3), [](const Tensor& x) { return scale(x, -2); });
+    CHECK(last(result.y) == -6);
+    CHECK(last(result.dx) == -10);
+  }
+  release_cached_memory(Device::cuda());
+  const Tensor x = with_last({large + 1}, 3);
+  const Result result = run(x.slice(1, large + 1), [](const Tensor& part) { return scale(part, -2); });
+  CHECK(last(result.y) == -6);
+  CHECK(last(result.dx) == -10);
+}
+
+TEST_CASE("operands of more than 2^31 packs, and operands that are stretched to so many elements") {
+  const AtTheEnd scope;
+  {
+    const Tensor x = with_last({many_packs}, 3);
+    CHECK(last(add(x, x)) == 6);
+  }
+  release_cached_memory(Device::cuda());
+  const Tensor three = there({3});
+  const Result product = run(with_last({large}, 4), [&](const Tensor& x) { return mul(x, three); });
+  CHECK(last(product.y) == 12);
+  CHECK(last(product.dx) == 15);
+  release_cached_memory(Device::cuda());
+  const Tensor rows = there({1, 2}).reshape({2, 1}), columns = there({1, 2});
+  CHECK(last(mul(with_last({2, large}, 4), rows)) == 8);
+  CHECK(last(mul(rows, with_last({2, large}, 4))) == 8);
+  release_cached_memory(Device::cuda());
+  CHECK(last(mul(with_last({large, 2}, 4), columns)) == 8);
+}
+
+TEST_CASE("sums of more than 2^31 elements, of rows and of columns") {
+  const AtTheEnd scope;
+  const Tensor x = with_last({large}, 3);
+  const Result stretched = run(x, [](const Tensor& all) { return sum(all); });
+  CHECK(last(stretched.dx) == 5);
+  release_cached_memory(Device::cuda());
+  // What the last chunk leaves: the other blocks would have to run for the sum of all chunks.
+  const Call call = {.stream = {cuda::context(0).stream, cuda::context(0).errors}};
+  using cuda::AxisSum, cuda::ElementsOf, cuda::IntoPartials;
+  const auto last_partial = [&](const Tensor& of, Mask axes) {
+    const AxisSum sums(of.shape(), axes);
+    const auto count = static_cast<size_t>(sums.outputs() * sums.chunks());
+    const DeviceArray<double> partials(count);
+    cuda::start(call, "sum", {cuda::blocks_for(sums.items() * sums.lanes())},
+                cuda::axis_sum<ElementsOf<float>, IntoPartials<double>>, sums,
+                ElementsOf<float>{static_cast<const float*>(of.raw())}, IntoPartials<double>{partials.data()});
+    return partials.values()[count - 1];
+  };
+  CHECK(last_partial(x, 0b1) == 3);
+  CHECK(last(sum(with_last({tall, wide}, 3), {0})) == 3);
+  CHECK(last(sum(with_last({wide, tall}, 3), {1})) == 3);
+  CHECK(last(sum(with_last({large, 2}, 3), {1})) == 3);
+}
+
+TEST_CASE("argmax of more than 2^31 rows, and of rows so far apart") {
+  const AtTheEnd scope;
+  CHECK(last(argmax(with_last({large, 2}, 3), 1)) == 1);
+  release_cached_memory(Device::cuda());
+  CHECK(last(argmax(with_last({2, large}, 3), 0)) == 1);
+}
+
+TEST_CASE("permutations of more than 2^31 elements: looked up, in rows, and in tiles") {
+  const AtTheEnd scope;
+  const auto permuted = [](std::vector<int64_t> axes) {
+    return [axes = std::move(axes)](const Tensor& x) { return permute(x, axes); };
+  };
+  CHECK(last(permuted({1, 0})(with_last({2, large / 2 + (1 << 19)}, 3, DType::u8))) == 3);
+  release_cached_memory(Device::cuda());
+  CHECK(last(permuted({1, 0, 2})(with_last({2, large / 2, 17}, 3, DType::u8))) == 3);
+  release_cached_memory(Device::cuda());
+  CHECK(last(permuted({1, 0})(with_last({tall, wide}, 3, DType::u8))) == 3);
+}
+
+TEST_CASE("tensors of more than 2^31 elements side by side, and the gradient of a slice of one") {
+  const AtTheEnd scope;
+  const Tensor x = with_last({large}, 3, DType::u8);
+  CHECK(last(concat({x, x}, 0)) == 3);
+  CHECK(last(concat({x.reshape({large, 1}), x.reshape({large, 1})}, 1)) == 3);
+  release_cached_memory(Device::cuda());
+  const Result slice = run(with_last({large}, 3), [](const Tensor& all) { return slice_rows(all, large - 7, large); });
+  CHECK(last(slice.y) == 3);
+  CHECK(last(slice.dx) == 5);
+}
+
+TEST_CASE("norms of more than 2^31 elements") {
+  const AtTheEnd scope;
+  const auto near = [](double number) { return doctest::Approx(number).epsilon(1e-4); };
+  {
+    const double count = wide, mean = 4 / count, inverse = 1 / std::sqrt(16 / count - mean * mean + 1e-5);
+    const Tensor weight = there(std::vector<float>(wide, 1)).set_requires_grad();
+    Tape tape;
+    const Tensor x = with_last({4096, wide}, 4);
+    tape.watch(x);
+    const Tensor y = layer_norm(x, weight);
+    CHECK(last(y) == near((4 - mean) * inverse));
+    const Tensor upstream = with_last(y.shape(), 5);
+    const Gradients gradients = tape.backward(y, {.upstream = upstream});
+    const double h = (4 - mean) * inverse;
+    CHECK(last(gradients[x]) == near(inverse * (5 - 5 / count - h * 5 * h / count)));
+    CHECK(std::isfinite(last(gradients[weight])) == false);  // the other rows' statistics were not computed
+  }
+  release_cached_memory(Device::cuda());
+  const double count = tall, mean = 4 / count, inverse = 1 / std::sqrt(16 / count - mean * mean + 1e-5);
+  const Tensor statistics = zeros({wide}), none;
+  const Result result = run(with_last({1, tall, 1, wide}, 4),
+                            [&](const Tensor& x) { return batch_norm2d(x, none, none, statistics, zeros({wide})); });
+  const double h = (4 - mean) * inverse;
+  CHECK(last(result.y) == near(h));
+  CHECK(last(result.dx) == near(inverse * (5 - 5 / count - h * 5 * h / count)));
+}
+
+TEST_SUITE_END();
