@@ -15,6 +15,7 @@ namespace xent::cuda {
 namespace {
 
 constexpr int tile = 32, tile_rows = 8;
+constexpr int64_t most_blocks = 2048;  // each takes several tiles of a large tensor
 constexpr int64_t short_extent = 8;  // of an axis that would leave most of a tile empty
 
 template <class Word>
@@ -73,7 +74,7 @@ void permute(const Call& call, const Slice& x, const Axes& axes, const Slice& y)
   } else {
     const int64_t across = (last.extent + tile - 1) / tile, down = (other.extent + tile - 1) / tile;
     const int64_t tiles = x.shape.elements() / (last.extent * other.extent) * across * down;
-    const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles, 1 << 16));
+    const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles, most_blocks));
     dispatch_word(size, [&]<class Word>() {
       start(call, "permute", {blocks, dim3(tile, tile_rows)}, transpose_tiles<Word>, walk, x.as<Word>(), y.as<Word>(),
             tiles);

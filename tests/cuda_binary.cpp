@@ -72,7 +72,7 @@ TEST_CASE("sums of a block, and sums in chunks, of rows and of columns" * doctes
                                    {Shape{5, 70, 6}, Shape{5, 1, 6}}, {Shape{70, 5, 60}, Shape{5, 1}}};
   for (const auto& [a, b] : pairs) check_all(a, b, Effort::once);
   const Tensor x = normal_sample({3, 9001}, DType::f32, 1), b = normal_sample({3, 1}, DType::f32, 2);
-  const TensorList leaves = there({x, b});  // numbers whose sums are not exact
+  const TensorList leaves = there(TensorList{x, b});  // numbers whose sums are not exact
   const Tensor dy = there(normal_sample({3, 9001}, DType::f32, 3));
   in_every_order([&] { return run(functions[2].second, leaves, dy); });
 }
@@ -93,7 +93,7 @@ TEST_CASE("quotients by zero, NaNs and infinities are those of the CPU") {
   const Tensor b = Tensor::from<double>({0, -0.0, infinity, 3, std::nan("")}, {5});
   for (const auto& [name, function] : functions) {
     CAPTURE(name);
-    const std::vector<double> want = doubles(function({a, b})), got = doubles(function(there({a, b})));
+    const std::vector<double> want = doubles(function({a, b})), got = doubles(function(there(TensorList{a, b})));
     for (size_t i = 0; i < want.size(); ++i) CHECK((got[i] == want[i] || (std::isnan(got[i]) && std::isnan(want[i]))));
   }
 }

@@ -62,7 +62,7 @@ TEST_CASE("every function and its gradient is that of f64 on the CPU, for all si
           CAPTURE(aligned);
           const Tensor x = c.sample({size}, dtype, 5), dy = normal_sample({size}, dtype, 6);
           const TensorList expected = run(c.function, {cast(x, DType::f64)}, cast(dy, DType::f64));
-          const TensorList device = there({x}, aligned);
+          const TensorList device = there(TensorList{x}, aligned);
           const Tensor upstream = there(dy, aligned);
           const TensorList got = in_every_order([&] { return run(c.function, device, upstream); });
           std::vector<double> of_x(static_cast<size_t>(size), 1), of_dx = doubles(dy);
@@ -92,7 +92,7 @@ TEST_CASE("NaNs, infinities, zeros and huge numbers come out as on the CPU") {
     for (const DType dtype : {DType::f32, DType::f64}) {
       CAPTURE(c.name);
       const Tensor x = cast(Tensor::from(edges, {count}), dtype), ones = Tensor::ones({count}, dtype);
-      const TensorList expected = run(c.function, {x}, ones), got = run(c.function, there({x}), there(ones));
+      const TensorList expected = run(c.function, {x}, ones), got = run(c.function, there(TensorList{x}), there(ones));
       for (size_t k = 0; k < 2; ++k) {
         const std::vector<double> want = doubles(expected[k]), have = doubles(got[k]);
         for (size_t i = 0; i < want.size(); ++i) {

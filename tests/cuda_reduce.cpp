@@ -70,7 +70,7 @@ TEST_CASE("means, and sums that are not exact, are rounded once from f64, in eve
       const Tensor x = normal_sample(shape, DType::f32, 4), dy_like = over(*op, axes, false)({x});
       const Tensor dy = normal_sample(dy_like.shape(), DType::f32, 5);
       const TensorList want = run(over(*op, axes, false), {cast(x, DType::f64)}, cast(dy, DType::f64));
-      const TensorList device = there({x});
+      const TensorList device = there(TensorList{x});
       const Tensor upstream = there(dy);
       const TensorList got = in_every_order([&] { return run(over(*op, axes, false), device, upstream); });
       for (size_t k = 0; k < 2; ++k) {

@@ -69,6 +69,11 @@ TEST_CASE("transposes of all sizes: tiles, parts of tiles, and sides that are to
   check_exact(permuted({2, 0, 1}), {integers({3, 33, 35}, DType::f64, 1)});
 }
 
+TEST_CASE("more tiles than blocks: a block has several, one after the other" * doctest::skip(looks_for_races)) {
+  const Tensor x = counted({3, 27 * 32, 26 * 32}, DType::u8);
+  CHECK(same_bits(permute(x.to(Device::cuda()), {0, 2, 1}).to(Device::cpu()), permute(x, {0, 2, 1})));
+}
+
 TEST_CASE("rows that stay rows are moved in the largest words that fit") {
   for (const int64_t width : {1, 2, 3, 4, 6, 8, 12, 16, 17, 32})
     check_bytes(permuted({1, 0, 2}), {{5, 3, width}}, Effort::once);
