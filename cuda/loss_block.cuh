@@ -30,7 +30,7 @@ struct Packs {
 namespace kernels {
 
 template <class T, bool smoothed>
-__global__ void __launch_bounds__(block_threads) loss_of_blocks(LossRows<T> rows) {
+__global__ void __launch_bounds__(block_threads, 2) loss_of_blocks(LossRows<T> rows) {
   using W = Wide<T>;
   constexpr int size = LogitWords::count<T>, warps = block_threads / 32;
   XENT_SHARED(W, of_warp_max, 2 * warps);

@@ -119,7 +119,7 @@ __device__ inline void write_scalars(const LossPreparation& p, double shares, do
 
 // One block writes what it found, several leave their sums to add_shares.
 template <int lanes>
-__global__ void __launch_bounds__(preparing_threads) prepare_loss(LossPreparation p) {
+__global__ void __launch_bounds__(preparing_threads, 2) prepare_loss(LossPreparation p) {
   constexpr int rows_at_once = preparing_threads / lanes;
   const double all_weights = sum_class_weights(p.target);
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * rows_at_once;
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(preparing_threads) prepare_loss(LossPreparatio
   else p.partial[blockIdx.x] = shares;
 }
 
-__global__ void __launch_bounds__(preparing_threads) add_shares(LossPreparation p, int blocks) {
+__global__ void __launch_bounds__(preparing_threads, 2) add_shares(LossPreparation p, int blocks) {
   const double all_weights = sum_class_weights(p.target);
   const int block = static_cast<int>(threadIdx.x);
   const double shares = block_sum<preparing_threads>(block < blocks ? p.partial[block] : 0);

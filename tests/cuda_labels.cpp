@@ -200,3 +200,42 @@ TEST_CASE("rows of -inf, with +inf or with NaN give NaN, and -inf elsewhere a pr
     }
   }
 }
+
+TEST_CASE("validate refuses there what it refuses on the CPU, in the same words") {
+  const auto refused = [](const auto& call) -> std::string {
+    try {
+      call();
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  const int64_t rows = 300;
+  const Tensor x = normal_sample({rows, 4}, DType::f32, 1), labels = label_sample({rows}, 4, DType::i32, 2);
+  const SoftmaxCrossEntropyOptions options{.validate = true};
+  std::vector<double> q(static_cast<size_t>(4 * rows), 0.25), e(static_cast<size_t>(rows), 1);
+  const auto row = [&](size_t r, std::vector<double> values) {
+    std::vector<double> changed = q;
+    std::copy(values.begin(), values.end(), changed.begin() + static_cast<std::ptrdiff_t>(4 * r));
+    return Tensor::from(changed, {rows, 4});
+  };
+  e[77] = -1;
+  struct Given {
+    Tensor target;
+    LossInputs inputs;
+  };
+  const Given all[] = {{labels, {.class_weights = Tensor::from<double>({1, 2, NAN, -1}, {4})}},
+                       {labels, {.element_weights = Tensor::from(e, {rows})}},
+                       {row(250, {0.5, 0.5, 0.5, 0}), {}},
+                       {row(9, {0.5, -0.5, 1, 0}), {}},
+                       {row(0, {1, 0, 0, NAN}), {}},
+                       {row(3, {1, 0, 0, 0}), {}},
+                       {labels, {.class_weights = Tensor::ones({4}), .element_weights = Tensor::ones({rows})}}};
+  for (const auto& [target, inputs] : all) {
+    const LossInputs on_device{.class_weights = inputs.class_weights ? there(inputs.class_weights) : Tensor(),
+                               .element_weights = inputs.element_weights ? there(inputs.element_weights) : Tensor()};
+    const std::string want = refused([&] { softmax_cross_entropy(x, target, options, inputs); });
+    CHECK(refused([&] { softmax_cross_entropy(there(x), there(target), options, on_device).to(Device::cpu()); }) ==
+          want);
+  }
+}
