@@ -20,6 +20,7 @@ namespace {
 
 constexpr int64_t wide = int64_t{1} << 30;                 // the most that an image's side or its padding may have
 constexpr int64_t large = (int64_t{1} << 31) + (1 << 21);  // the last block's last element is the last of so many
+constexpr int64_t vast = (int64_t{1} << 32) + (1 << 21);   // and beyond what is unsigned in 32 bits
 
 size_t last_of(int64_t count) { return static_cast<size_t>(count - 1); }
 
@@ -95,14 +96,16 @@ TEST_CASE("bias and activation of many rows, and of many columns") {
 TEST_CASE("an activation's gradient of many rows, and of many columns") {
   for (const bool rows : {true, false}) {
     const int64_t columns = rows ? 1 : large;
-    const DeviceArray<float> y(large), dy(large), dz(large);
-    y.set(last_of(large), 1);
-    dy.set(last_of(large), 5);
+    const int64_t elements = rows ? large : 2 * large;
+    const auto count = static_cast<size_t>(elements);
+    const DeviceArray<float> y(count), dy(count), dz(count);
+    y.set(count - 1, 1);
+    dy.set(count - 1, 5);
     in_last_block([&](const Call& call) {
       const cuda::ActivationGrad<scalar::Relu, float> grad{{}, y.data(), dy.data(), dz.data(), columns};
-      cuda::bias_grad<float>(call, rows ? large : 1, columns, grad, {}, nullptr);
+      cuda::bias_grad<float>(call, elements / columns, columns, grad, {}, nullptr);
     });
-    CHECK(dz.value(last_of(large)) == 5);
+    CHECK(dz.value(count - 1) == 5);
   }
 }
 
@@ -110,7 +113,7 @@ TEST_CASE("sums of many rows, parts, and columns, and of parts of many rows") {
   struct Sums {
     int64_t rows, columns, part_rows;
   };
-  for (const Sums s : {Sums{large, 1, 1 << 23}, {large + 5, 1, large}, {large, 1, 1}, {1, large, 1}}) {
+  for (const Sums s : {Sums{large, 1, 1 << 23}, {large + 5, 1, large}, {large, 1, 1}, {1, vast, 1}}) {
     const DeviceArray<double> sum(std::vector<double>{0});
     in_last_block([&](const Call& call) {
       cuda::sum_columns(call, "sums", s.rows, s.columns, s.part_rows, OneAt{s.rows - 1, s.columns - 1},
@@ -126,10 +129,13 @@ TEST_CASE("what is summed and where sums go may be far") {
   x.set(last_of(large), 3);
   CHECK(cuda::Elements<float>{x.data(), 1}(large - 1, 0) == 3);
   CHECK(cuda::Elements<float>{x.data(), large}(0, large - 1) == 3);
+  CHECK(cuda::Elements<float>{x.data(), large - 1}(1, 0) == 3);
   cuda::Partials{sums.data(), 1}(large - 1, 0, 5);
   CHECK(sums.value(last_of(large)) == 5);
   cuda::Partials{sums.data(), large}(0, large - 1, 6);
   CHECK(sums.value(last_of(large)) == 6);
+  cuda::Partials{sums.data(), large - 1}(1, 0, 7);
+  CHECK(sums.value(last_of(large)) == 7);
   cuda::BiasGrad<float>{x.data(), 1}(0, large - 1, 4);
   CHECK(x.value(last_of(large)) == 7);
 }
@@ -155,7 +161,7 @@ TEST_CASE("im2col of the last of many images, of many channels, of many places i
   };
   const std::vector<Patches> all = {
       {{large, 1, 1, 2}, {1, 1, 2, 1}, {large, 1, 1, 1}, {.stride = 2}, large - 4, 4},
-      {{1, 1, 1, large}, {1, 1, large, 1}, {1, 1, 1, 1}, {.stride = 2}, 0, 1},
+      {{1, 1, 1, vast}, {1, 1, vast, 1}, {1, 1, 1, 1}, {.stride = 2}, 0, 1},
       {{1, 65536, 32769, 1}, {65536, 32769, 1, 1}, {1, 1, 1, 1}, {}, 0, 1},
       {{1, 1, wide, 1}, {1, 1, 1, 1}, {1, 1, 3 * wide, 1}, {.padding = {0, wide}}, 2 * wide - 4, 4},
   };
@@ -236,6 +242,20 @@ TEST_CASE("conv2d_max_pool2d of many images, and to many channels") {
     set(upstream, large - 1, 5);
     const Tensor dbias = tape.backward(y, {.upstream = upstream})[bias];
     CHECK(value(dbias, bias.elements() - 1) == 5);
+  }
+}
+
+// Most of such a result is padding; the images' last pixel is in the middle of it.
+TEST_CASE("conv2d_max_pool2d to high and to wide images") {
+  const Unpoisoned memory;
+  for (const bool high : {true, false}) {
+    const Tensor x = zeros({2, high ? wide : 1, high ? 1 : wide, 1}), weight = zeros({1, 1, 1, 1});
+    set(x, 2 * wide - 1, 3);
+    set(weight, 0, 2);
+    const emulator::ScheduleScope scope({emulator::Order::last_block});
+    const Tensor y = conv2d_max_pool2d(x, weight, {}, {.padding = {high ? wide : 1, high ? 1 : wide}});
+    REQUIRE(y.elements() == 3 * wide);
+    CHECK(value(y, 3 * wide / 2 + wide - 1) == 6);
   }
 }
 
