@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(threads_per_block) axis_sum(const AxisSum sum,
   const int lanes = sum.lanes();
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   // A warp, or the block, stays together: all of it takes part in the sum.
-  const int64_t beside = lanes == whole_block ? threadIdx.x : threadIdx.x % 32;
+  const int beside = static_cast<int>(lanes == whole_block ? threadIdx.x : threadIdx.x % 32);
   for (int64_t thread = first_index(); (thread - beside) / lanes < sum.items(); thread += grid_stride()) {
     const int64_t item = thread / lanes;
     const bool in_range = item < sum.items();

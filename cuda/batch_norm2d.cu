@@ -24,7 +24,7 @@ struct Images {
 
   // How many elements a thread skips from one of its own to the next: whole rows, so that it stays with its channel.
   int64_t step() const {
-    constexpr int64_t threads = int64_t{1} << 18;
+    constexpr int threads = 1 << 18;
     const int64_t rows_at_once = channels < threads ? threads / channels : 1;
     return channels * (rows_at_once < rows ? rows_at_once : rows);
   }

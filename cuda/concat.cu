@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(threads_per_block)
 }
 
 void copy_columns(const Call& call, const Columns& from, const Columns& to, int64_t rows, int64_t width) {
-  const int64_t bytes = word_size({from.stride, to.stride, width, address_of(from.data), address_of(to.data)});
+  const int bytes = word_size({from.stride, to.stride, width, address_of(from.data), address_of(to.data)});
   dispatch_word(bytes, [&]<class Word>() {
     start(call, "concat", {blocks_for(rows * width / bytes)}, copy_columns_kernel<Word>,
           reinterpret_cast<const Word*>(from.data), from.stride / bytes, reinterpret_cast<Word*>(to.data),

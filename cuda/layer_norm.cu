@@ -14,7 +14,7 @@ namespace xent::cuda {
 
 namespace {
 
-constexpr int64_t most_columns_of_warp = 1024;
+constexpr int most_columns_of_warp = 1024;
 
 // Sums over the threads that share a row: a warp or the block.
 template <int threads, class Value>
@@ -27,7 +27,8 @@ template <int threads, class T>
 __global__ void __launch_bounds__(threads_per_block)
     normalise(const T* in, const T* weight, const T* bias, LayerNormMatrix matrix, double epsilon, T* out,
               double* means, double* inverses) {
-  const int64_t lane = threadIdx.x % threads, columns = matrix.columns;
+  const int lane = static_cast<int>(threadIdx.x) % threads;
+  const int64_t columns = matrix.columns;
   for (int64_t row = first_index() / threads; row < matrix.rows; row += grid_stride() / threads) {
     const T* x = in + row * columns;
     T* y = out + row * columns;
@@ -55,7 +56,8 @@ template <int threads, class T>
 __global__ void __launch_bounds__(threads_per_block)
     normalise_grad(const T* in, const T* weight, const T* upstream, const double* means, const double* inverses,
                    LayerNormMatrix matrix, T* out) {
-  const int64_t lane = threadIdx.x % threads, columns = matrix.columns;
+  const int lane = static_cast<int>(threadIdx.x) % threads;
+  const int64_t columns = matrix.columns;
   for (int64_t row = first_index() / threads; row < matrix.rows; row += grid_stride() / threads) {
     const T *x = in + row * columns, *dy = upstream + row * columns;
     T* dx = out + row * columns;

@@ -16,7 +16,7 @@ namespace xent::cuda {
 
 namespace {
 
-constexpr int64_t most_blocks = 512;
+constexpr unsigned most_blocks = 512;
 
 __device__ bool failed(const ErrorRecord* errors) { return errors->kind != ErrorRecord::Kind::none; }
 
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(threads_per_block)
     count_correct(const T* x, Labels labels, int64_t top, int lanes, double* of_block, const ErrorRecord* errors) {
   if (failed(errors)) return;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
-  const int64_t beside = threadIdx.x % 32;  // a warp stays together
+  const int beside = static_cast<int>(threadIdx.x) % 32;  // a warp stays together
   double correct = 0;
   for (int64_t thread = first_index(); (thread - beside) / lanes < labels.count; thread += grid_stride()) {
     const int64_t row = thread / lanes;
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(threads_per_block)
     count_confusion(unsigned long long* counts, const T* logits, Labels labels, int lanes, const ErrorRecord* errors) {
   if (failed(errors)) return;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
-  const int64_t beside = threadIdx.x % 32;  // a warp stays together
+  const int beside = static_cast<int>(threadIdx.x) % 32;  // a warp stays together
   for (int64_t thread = first_index(); (thread - beside) / lanes < labels.count; thread += grid_stride()) {
     const int64_t row = thread / lanes;
     const bool in_range = row < labels.count;
@@ -126,7 +126,7 @@ struct Rows {
                .count = call.in[1].shape[0],
                .classes = call.in[1].shape[1]},
         lanes(std::min(lanes_for(labels.classes), 32)),
-        blocks(static_cast<unsigned>(std::min<int64_t>(blocks_for(labels.count * lanes), most_blocks))) {}
+        blocks(std::min(blocks_for(labels.count * lanes), most_blocks)) {}
 };
 
 }  // namespace

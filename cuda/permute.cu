@@ -15,8 +15,8 @@ namespace xent::cuda {
 namespace {
 
 constexpr int tile = 32, tile_rows = 8;
-constexpr int64_t most_blocks = 2048;  // each takes several tiles of a large tensor
-constexpr int64_t short_extent = 8;  // of an axis that would leave most of a tile empty
+constexpr int most_blocks = 2048;  // each takes several tiles of a large tensor
+constexpr int short_extent = 8;    // of an axis that would leave most of a tile empty
 
 template <class Word>
 __global__ void __launch_bounds__(threads_per_block)
@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(tile* tile_rows)
 }
 
 // In words of `bytes`: elements, or more of a row of x that is one of y as well.
-void start_gather(const Call& call, const Walk& walk, const Slice& x, const Slice& y, int64_t bytes) {
-  const auto size = static_cast<int64_t>(size_of(x.dtype));
+void start_gather(const Call& call, const Walk& walk, const Slice& x, const Slice& y, int bytes) {
+  const int size = static_cast<int>(size_of(x.dtype));
   MergedAxes from;
   for (int k = 0; k < walk.rank; ++k) {
     const auto& part = walk.parts[k];
@@ -63,10 +63,10 @@ void start_gather(const Call& call, const Walk& walk, const Slice& x, const Slic
 void permute(const Call& call, const Slice& x, const Axes& axes, const Slice& y) {
   if (x.shape.elements() == 0) return;
   const Walk walk(x.shape, axes);
-  const auto size = static_cast<int64_t>(size_of(x.dtype));
+  const int size = static_cast<int>(size_of(x.dtype));
   const auto last = walk.parts[0], other = walk.parts[walk.contiguous];
   if (walk.contiguous == 0) {
-    int64_t bytes = word_size({last.extent * size, address_of(x.data), address_of(y.data)});
+    int bytes = word_size({last.extent * size, address_of(x.data), address_of(y.data)});
     for (int k = 1; k < walk.rank; ++k) bytes = word_size({bytes, walk.parts[k].from * size});
     start_gather(call, walk, x, y, bytes);
   } else if (std::min(last.extent, other.extent) < short_extent) {

@@ -51,7 +51,7 @@ template <class T>
 __global__ void __launch_bounds__(threads_per_block)
     argmax_kernel(const T* x, int64_t* y, int64_t rows, int64_t extent, int64_t inner, int lanes) {
   const int lane = static_cast<int>(threadIdx.x) % lanes;
-  const int64_t beside = threadIdx.x % 32;  // a warp stays together
+  const int beside = static_cast<int>(threadIdx.x) % 32;  // a warp stays together
   for (int64_t thread = first_index(); (thread - beside) / lanes < rows; thread += grid_stride()) {
     const int64_t j = thread / lanes;
     int64_t best_k = min(static_cast<int64_t>(lane), extent - 1);

@@ -16,9 +16,9 @@ struct alignas(16) Word16 {
 };
 
 // Returns the largest of 1, 2, 4, 8 and 16 that all numbers are multiples of.
-inline int64_t word_size(std::initializer_list<int64_t> numbers) {
-  int64_t bits = 16;
-  for (const int64_t number : numbers) bits |= number;
+inline int word_size(std::initializer_list<int64_t> numbers) {
+  int bits = 16;
+  for (const int64_t number : numbers) bits |= static_cast<int>(number % 16);
   return bits & -bits;
 }
 
@@ -26,7 +26,7 @@ inline int64_t address_of(const void* bytes) { return static_cast<int64_t>(reint
 
 // Calls f with a type of so many bytes: 1, 2, 4, 8, or else 16.
 template <class F>
-decltype(auto) dispatch_word(int64_t bytes, F&& f) {
+decltype(auto) dispatch_word(int bytes, F&& f) {
   switch (bytes) {
     case 1: return f.template operator()<uint8_t>();
     case 2: return f.template operator()<uint16_t>();

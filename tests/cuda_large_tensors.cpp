@@ -131,6 +131,13 @@ TEST_CASE("argmax of more than 2^31 rows, and of rows so far apart") {
   CHECK(last(argmax(with_last({2, large}, 3), 0)) == 1);
 }
 
+TEST_CASE("more than 2^31 rows are counted") {
+  const AtTheEnd scope;
+  const Tensor counts = Tensor::zeros({1, 1}, DType::i64, Device::cuda());
+  accumulate_confusion(counts, with_last({large, 1}, std::nan("")), zeros({large}, DType::u8));
+  CHECK(counts.to_vector<int64_t>()[0] == large / 512 - 1);  // the last of 512 blocks; a NaN is no prediction
+}
+
 TEST_CASE("permutations of more than 2^31 elements: looked up, in rows, and in tiles") {
   const AtTheEnd scope;
   const auto permuted = [](std::vector<int64_t> axes) {
