@@ -19,13 +19,16 @@ struct State {
   static constexpr int most = 1 << 14;
   int chosen = std::getenv("XENT_MUTANT") ? std::atoi(std::getenv("XENT_MUTANT")) : -1;
   std::atomic<bool> reached[most] = {};  // a relaxed atomic is no race, and orders nothing
+  std::atomic<bool> numbers[most] = {};  // comparisons of floating-point numbers, which test no bounds
 
   ~State() {
     const char* const name = std::getenv("XENT_MUTANTS_REACHED");
     std::FILE* const file = name ? std::fopen(name, "a") : nullptr;
     if (!file) return;
-    for (int i = 0; i < most; ++i)
+    for (int i = 0; i < most; ++i) {
       if (reached[i].load(std::memory_order_relaxed)) std::fprintf(file, "%d\n", i);
+      if (numbers[i].load(std::memory_order_relaxed)) std::fprintf(file, "numbers %d\n", i);
+    }
     std::fclose(file);
   }
 };
@@ -39,7 +42,12 @@ constexpr bool on() {
   return state.chosen == mutant;
 }
 
-// Comparisons. Those of floating-point numbers test no bounds, and are left alone.
+template <int mutant>
+constexpr void compares_numbers() {
+  if (!std::is_constant_evaluated()) state.numbers[mutant].store(true, std::memory_order_relaxed);
+}
+
+// Comparisons. Those of floating-point numbers are left alone.
 template <int mutant>
 struct Switched {};
 template <int mutant>
@@ -59,12 +67,14 @@ constexpr Compared<mutant, A, false> operator>=(A a, Switched<mutant>) {
 }
 template <int mutant, class A, class B>
 constexpr bool operator>(Compared<mutant, A, true> left, B b) {
-  if constexpr (std::is_floating_point_v<A> || std::is_floating_point_v<B>) return left.a < b;
+  if constexpr (std::is_floating_point_v<A> || std::is_floating_point_v<B>)
+    return compares_numbers<mutant>(), left.a < b;
   return on<mutant>() ? left.a <= b : left.a < b;
 }
 template <int mutant, class A, class B>
 constexpr bool operator>(Compared<mutant, A, false> left, B b) {
-  if constexpr (std::is_floating_point_v<A> || std::is_floating_point_v<B>) return left.a >= b;
+  if constexpr (std::is_floating_point_v<A> || std::is_floating_point_v<B>)
+    return compares_numbers<mutant>(), left.a >= b;
   return on<mutant>() ? left.a > b : left.a >= b;
 }
 
