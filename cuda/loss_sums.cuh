@@ -10,7 +10,8 @@
 
 namespace xent::cuda {
 
-// As many threads as the largest GPU runs at once take all rows; blocks have at least 128, and each leaves a sum behind.
+// So many threads, about as many as the largest GPU runs at once, take all rows. A block has at least 128 of them, and
+// leaves a sum behind.
 constexpr int64_t most_loss_threads = 1 << 18, most_loss_blocks = most_loss_threads / 128;
 
 template <class T>
