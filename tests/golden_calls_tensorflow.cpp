@@ -91,6 +91,7 @@ Results total_loss(const Case& wanted) {
   const json& regularization = args.has("regularization_losses") ? args.at("regularization_losses") : none;
   if (!entries.is_array() || !regularization.is_array()) throw Malformed("losses and regularization_losses are lists");
   check_inputs(wanted, entries.size());
+  const xent::Device device = wanted.inputs.empty() ? xent::Device::cpu() : wanted.inputs.begin()->second.device();
   return differentiate(wanted, [&] {
     const losses::Graph graph;
     Tensors outputs;
@@ -100,7 +101,7 @@ Results total_loss(const Case& wanted) {
     }
     for (const json& value : regularization) {
       if (!value.is_number()) throw Malformed("regularization_losses: " + value.dump() + " is no number");
-      losses::add_regularization_loss(Tensor::scalar(value));
+      losses::add_regularization_loss(Tensor::scalar(value, DType::f32, device));
     }
     if (args.has("get_losses")) {
       const Arguments get(args.at("get_losses"), "get_losses");
