@@ -49,7 +49,7 @@ __device__ void copy_tile(Memory* memory, T* shared, int count, int classes, boo
 }
 
 template <class T, bool smoothed>
-__global__ void __launch_bounds__(tile_rows, 8) loss_of_tiles(LossRows<T> rows) {
+__global__ void __launch_bounds__(tile_rows, sizeof(T) == 8 ? 4 : 8) loss_of_tiles(LossRows<T> rows) {
   using W = Wide<T>;
   XENT_DYNAMIC_SHARED(T, tile);
   const int classes = static_cast<int>(rows.target.classes());
