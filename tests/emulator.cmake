@@ -56,7 +56,7 @@ foreach(source IN LISTS sources)
   target_compile_definitions(${name} PRIVATE XENT_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   target_compile_options(${name} PRIVATE -O1)
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 600)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 1200)
   # Under ThreadSanitizer a kernel's thread costs a hundred times as much: the others are run there by hand.
   if(name IN_LIST races)
     set_tests_properties(${name} PROPERTIES LABELS threads)
