@@ -46,22 +46,24 @@ struct Operands {
 
   // The largest error, in units of the sum of the terms' absolute values times the type's epsilon.
   double error(const std::vector<T>& got, float beta) const {
+    // From one term to the next, and from one row or column; by pointers, which are faster under sanitizers.
+    const int64_t a_step = shape.transpose_a ? shape.m : 1, a_row = shape.transpose_a ? 1 : shape.k;
+    const int64_t b_step = shape.transpose_b ? 1 : shape.n, b_column = shape.transpose_b ? shape.k : 1;
     double worst = 0;
     for (int64_t i = 0; i < shape.m; ++i)
       for (int64_t j = 0; j < shape.n; ++j) {
-        double sum = beta == 0 ? 0 : static_cast<double>(c[static_cast<size_t>(i * shape.n + j)]),
-               scale = std::abs(sum);
+        const size_t at = static_cast<size_t>(i * shape.n + j);
+        const T *left = a.data() + i * a_row, *right = b.data() + j * b_column;
+        double sum = beta == 0 ? 0 : static_cast<double>(c[at]), scale = std::abs(sum);
         for (int64_t k = 0; k < shape.k; ++k) {
-          const double term =
-              static_cast<double>(a[static_cast<size_t>(shape.transpose_a ? k * shape.m + i : i * shape.k + k)]) *
-              static_cast<double>(b[static_cast<size_t>(shape.transpose_b ? j * shape.k + k : k * shape.n + j)]);
+          const double term = static_cast<double>(left[k * a_step]) * static_cast<double>(right[k * b_step]);
           sum += term;
           scale += std::abs(term);
         }
-        const double difference = std::abs(static_cast<double>(got[static_cast<size_t>(i * shape.n + j)]) - sum);
+        const double difference = std::abs(static_cast<double>(got[at]) - sum);
         if (difference == 0) continue;
-        worst =
-            std::max(worst, difference != difference ? 1e9 : difference / (scale * std::numeric_limits<T>::epsilon()));
+        const double units = difference / (scale * std::numeric_limits<T>::epsilon());
+        worst = std::max(worst, std::isnan(difference) ? 1e9 : units);
       }
     return worst;
   }
