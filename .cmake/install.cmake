@@ -4,10 +4,44 @@ set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/xent")
 
 # The headers in folders named cpu are the kernels' own; these are for sources only.
 set(private_headers)
-foreach(header require check windows describe prefetch shuffle atomic_file safetensors loss_call loss_rules
-    label_guess conv2d refuse_unless torch_types onnxruntime_check as_dtype softmax linear matmul pool2d
-    optimizer_steps schedule_rate clip_attrs random_attrs dropout random_shift_flip gather_batch binary reduce
-    centred batch_norm2d layer_norm metrics_call permute concat reshape mxnet_labels)
+foreach(header
+    as_dtype
+    atomic_file
+    batch_norm2d
+    binary
+    centred
+    check
+    clip_attrs
+    concat
+    conv2d
+    describe
+    dropout
+    gather_batch
+    label_guess
+    layer_norm
+    linear
+    loss_call
+    loss_rules
+    matmul
+    metrics_call
+    mxnet_labels
+    onnxruntime_check
+    optimizer_steps
+    permute
+    pool2d
+    prefetch
+    random_attrs
+    random_shift_flip
+    reduce
+    refuse_unless
+    require
+    reshape
+    safetensors
+    schedule_rate
+    shuffle
+    softmax
+    torch_types
+    windows)
   list(APPEND private_headers PATTERN ${header}.h EXCLUDE)
 endforeach()
 foreach(folder core ops nn)
