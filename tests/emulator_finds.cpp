@@ -68,6 +68,7 @@ const std::vector<Planted> by_the_race_detector = {
     {"two_blocks_one_word", {R"(ThreadSanitizer: data race)", R"(two_blocks_one_word)"}},
     {"shuffle_as_barrier", {R"(ThreadSanitizer: data race)", R"(shuffle_as_barrier)"}},
     {"last_block", {R"(ThreadSanitizer: data race)", R"(last_block)"}},
+    {"last_block_late", {R"(ThreadSanitizer: data race)", R"(last_block)"}},
     {"last_block_reads", {R"(ThreadSanitizer: data race)", R"(last_block)"}},
 };
 

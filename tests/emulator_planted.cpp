@@ -97,13 +97,15 @@ __global__ void shuffle_as_barrier(float* out) {
   out[threadIdx.x] = one + values[threadIdx.x ^ 1];
 }
 
-template <bool fence_before, bool fence_after>
+// fence_late: the writer's only fence comes after its atomic, and so orders nothing for who has seen the atomic.
+template <bool fence_before, bool fence_after, bool fence_late>
 __global__ void last_block(float* partial, unsigned* ticket, float* sum) {
   XENT_SHARED(bool, is_last, 1);
   if (threadIdx.x == 0) {
     partial[blockIdx.x] = 1;
     if (fence_before) __threadfence();
     is_last[0] = atomicAdd(ticket, 1u) == gridDim.x - 1;
+    if (fence_late) __threadfence();
   }
   __syncthreads();
   if (!is_last[0] || threadIdx.x > 0) return;
@@ -169,11 +171,11 @@ std::function<void()> on_floats(void (*kernel)(float*), unsigned blocks, unsigne
   };
 }
 
-template <bool fence_before, bool fence_after>
+template <bool fence_before, bool fence_after, bool fence_late = false>
 void run_last_block() {
   DeviceArray<float> partial(4), sum(1);
   DeviceArray<unsigned> ticket(std::vector<unsigned>{0});
-  run(last_block<fence_before, fence_after>, 4, 32, partial.data(), ticket.data(), sum.data());
+  run(last_block<fence_before, fence_after, fence_late>, 4, 32, partial.data(), ticket.data(), sum.data());
 }
 
 void launch_limits() {
@@ -269,6 +271,7 @@ const std::map<std::string, std::function<void()>> bugs = {
     {"shuffle_as_barrier_mended", on_floats(shuffle_as_barrier<true>, 1, 32)},
     {"last_block", run_last_block<false, true>},
     {"last_block_reads", run_last_block<true, false>},
+    {"last_block_late", run_last_block<false, true, true>},
     {"last_block_mended", run_last_block<true, true>},
     {"tail_in_place", [] { run(tail_in_place<false>, 1, 64, DeviceArray<float>(64).data(), 7); }},
     {"tail_in_place_mended", [] { run(tail_in_place<true>, 1, 64, DeviceArray<float>(64).data(), 7); }},

@@ -10,12 +10,10 @@
 #include <type_traits>
 
 #include "barrier.h"
+#include "fence.h"
 #include "warp.h"
 
 namespace xent::emulator {
-
-void fence();
-void note_atomic();
 
 template <class T>
 concept Shuffled = (std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8)) || std::is_same_v<T, __half> ||

@@ -6,6 +6,7 @@
 #include <xent/cuda/launch.cuh>
 
 #include "collectives.h"
+#include "fence.h"
 #include "memory.h"
 #include "sanitizer.h"
 #include "schedule.h"
@@ -18,7 +19,6 @@ namespace {
 
 Schedule current_schedule;
 std::map<const void*, size_t> dynamic_limit;  // of kernels that have asked for more than usual
-char fence_token;
 
 // Has the shared memory of all its blocks released however the kernel ends.
 struct SharedMemoryScope {
@@ -28,6 +28,7 @@ struct SharedMemoryScope {
 void run_grid(const cuda::Launch& launch, const std::function<void()>& body) {
   const SharedMemoryScope scope;
   grid_extent = launch.grid;
+  forget_fences();
   prepare_blocks(launch.kernel, launch.block);
   const uint64_t count = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
   std::vector<uint64_t> order;
@@ -67,16 +68,6 @@ bool fits(const cuda::Launch& launch) {
 Schedule schedule() { return current_schedule; }
 ScheduleScope::ScheduleScope(Schedule schedule) : before_(std::exchange(current_schedule, schedule)) {}
 ScheduleScope::~ScheduleScope() { current_schedule = before_; }
-
-void note_atomic() {
-  if constexpr (finds_races) self().did_atomic = true;
-}
-
-// What others did before their fences is seen by who has read an atomic, and then has a fence too.
-void fence() {
-  release(&fence_token);
-  if (finds_races && self().did_atomic) acquire(&fence_token);
-}
 
 cudaError_t enqueue_kernel(const cuda::Launch& launch, const void* kernel, std::function<void()> check,
                            std::function<void()> body) {

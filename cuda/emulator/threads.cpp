@@ -167,7 +167,7 @@ void run_block(const std::function<void()>& body) {
   block.returned = 0;
   for (Thread& thread : block.threads) {
     thread.state = Thread::State::fresh;
-    thread.did_atomic = false;
+    thread.fences = {};
   }
   fresh.assign(in_order.begin(), in_order.end());
   ready.clear();

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "builtins.h"
+#include "fence.h"
 #include "fiber.h"
 #include "site.h"
 
@@ -23,7 +24,7 @@ struct Thread : Coordinates {
   Fiber* fiber = nullptr;      // from its first turn on
   Site site;                   // where it waits
   Meeting* meeting = nullptr;  // what it waits for, in_warp
-  bool did_atomic = false;     // in this block
+  Fences fences;               // of this block
 };
 
 struct Block {
