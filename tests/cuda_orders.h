@@ -3,7 +3,9 @@
 //   const std::vector<Tensor> y = in_every_order([&] { return relu(x); });   // on the CPU, checked to be equal
 #pragma once
 
+#include <cmath>
 #include <concepts>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -11,15 +13,17 @@
 
 #include <xent/core/tensor.h>
 #include <xent/cuda/emulator/schedule.h>
+#include <xent/ops/ops.h>
 
-// Under ThreadSanitizer every thread of a kernel costs a hundred times as much. It finds a race in any order of threads:
-// one order is run, and tests leave out their largest sizes.
+// Under ThreadSanitizer every thread of a kernel costs a hundred times as much, and so it does under compute-sanitizer
+// on a GPU, for which cuda/gpu_check sets XENT_FEW_SIZES. A race is found in any order of threads: one order is run,
+// and tests leave out their largest sizes.
 #if defined(__SANITIZE_THREAD__)
-inline constexpr bool looks_for_races = true;
+inline const bool looks_for_races = true;
 #elif defined(__has_feature)
-inline constexpr bool looks_for_races = __has_feature(thread_sanitizer);
+inline const bool looks_for_races = __has_feature(thread_sanitizer) || std::getenv("XENT_FEW_SIZES");
 #else
-inline constexpr bool looks_for_races = false;
+inline const bool looks_for_races = std::getenv("XENT_FEW_SIZES") != nullptr;
 #endif
 
 // Says whether two tensors on the CPU have the same shape, dtype and bits. Two empty handles do.
@@ -28,6 +32,19 @@ inline bool same_bits(const xent::Tensor& a, const xent::Tensor& b) {
   if (!a) return true;
   return a.shape() == b.shape() && a.dtype() == b.dtype() &&
          (a.bytes() == 0 || std::memcmp(a.raw(), b.raw(), a.bytes()) == 0);
+}
+
+// The same, but that one NaN is as good as another: x86 keeps what fits of its bits in a conversion, a GPU has only
+// one.
+inline bool same_numbers(const xent::Tensor& a, const xent::Tensor& b) {
+  if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
+  const std::vector<double> x = xent::cast(a, xent::DType::f64).to_vector<double>();
+  const std::vector<double> y = xent::cast(b, xent::DType::f64).to_vector<double>();
+  const size_t size = xent::size_of(a.dtype());
+  const auto *p = static_cast<const std::byte*>(a.raw()), *q = static_cast<const std::byte*>(b.raw());
+  for (size_t i = 0; i < x.size(); ++i)
+    if (std::memcmp(p + i * size, q + i * size, size) != 0 && !(std::isnan(x[i]) && std::isnan(y[i]))) return false;
+  return true;
 }
 
 // Calls run() in each order. It returns a tensor, or a container of tensors; what it starts from must be the same each

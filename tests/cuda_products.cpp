@@ -7,7 +7,6 @@
 
 #include <xent/cuda/blas.h>
 #include <xent/cuda/context.h>
-#include <xent/cuda/emulator/blas/epilogues.h>
 #include <xent/xent.h>
 
 #include "cuda_trial.h"
@@ -144,28 +143,6 @@ TEST_CASE("an activation keeps NaN, as on the CPU") {
     const Tensor weight = Tensor::from(std::vector<float>{1, -1}, {1, 2}), bias = Tensor::from({0.5, 1.5}, {2});
     const std::vector<double> y = doubles(linear(there(x), there(weight), there(bias), activation));
     for (size_t i = 0; i < y.size(); ++i) CHECK(std::isnan(y[i]) == (i == 2 || i == 3));
-  }
-}
-
-// Its shapes are not another test's: a way that was found is kept.
-TEST_CASE("without cuBLASLt's epilogues linear has the same bits") {
-  for (const DType dtype : dtypes) {
-    const TensorList leaves = {normal_sample({11, 13}, dtype, 1), normal_sample({13, 17}, dtype, 2),
-                               normal_sample({17}, dtype, 3)};
-    const TensorList device = there(leaves);
-    const auto forward = [&] { return linear(device[0], device[1], device[2]).to(Device::cpu()); };
-    Tensor without, unknown_until_asked;
-    {
-      const emulator::NoEpilogues none;
-      without = forward();
-    }
-    const Tensor view = there(leaves[0], false);  // another alignment: asked for anew
-    const Tensor with = linear(view, device[1], device[2]).to(Device::cpu());
-    CHECK(same_bits(with, without));
-    {
-      const emulator::NoEpilogues none;  // found already, refused now
-      CHECK(same_bits(linear(view, device[1], device[2]).to(Device::cpu()), without));
-    }
   }
 }
 

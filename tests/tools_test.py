@@ -25,6 +25,7 @@ mutate = load("cuda/emulator/mutate.py")
 OURS = """
 {"table": "device", "name": "Some GPU", "capability": "9.0", "processors": 132, "memory_gib": 79.6, "driver": 13000, "runtime": 13000}
 {"table": "epilogue", "row": "bias", "what": "f32", "works": true}
+{"table": "epilogue", "row": "drelu", "what": "f32", "works": true}
 {"table": "epilogue", "row": "bias", "what": "bf16", "works": false}
 {"table": "loss", "row": "[8192, 32000] f32", "what": "forward", "ms": 0.5, "bytes": 1e9}
 {"table": "loss", "row": "[8192, 32000] f32", "what": "copy", "ms": 0.8, "bytes": 2e9}
@@ -45,7 +46,7 @@ class Report(unittest.TestCase):
         self.figures = report.parse(OURS, report.OURS) + report.parse(THEIRS, report.EAGER)
 
     def test_reads_every_whole_figure(self):
-        self.assertEqual(len(self.figures), 12)
+        self.assertEqual(len(self.figures), 13)
         self.assertEqual(report.find(self.figures, "training", report.EAGER)["ms"], 0.6)
         self.assertIsNone(report.find(self.figures, "training", report.COMPILED))
 
@@ -56,7 +57,7 @@ class Report(unittest.TestCase):
     def test_puts_eager_graph_and_pytorch_in_one_row(self):
         self.assertIn("| MLP 784-512-256-10, batch 64 | 0.2000 | 0.0500 | 0.050 s of 59968 | 0.6000 |  |",
                       report.training_table(self.figures))
-        self.assertIn("| bias | yes | no |", report.epilogue_table(self.figures))
+        self.assertIn("| bias | yes | no |\n| drelu | yes |  |", report.epilogue_table(self.figures))
 
     def test_says_which_promises_are_kept(self):
         self.assertEqual([kept for _, kept in report.goals(self.figures)], [False, True])
@@ -64,7 +65,7 @@ class Report(unittest.TestCase):
 
     def test_lists_the_checks_that_failed(self):
         tests = [{"name": "a", "step": "tests", "how": "passed"}, {"name": "b", "step": "tests", "how": "exits with 1"}]
-        page = report.markdown({"date": "2026-01-01", "device": self.figures[0], "tests": tests, "figures": self.figures})
+        page = report.markdown({"date": "2026-01-01", "tests": tests, "figures": self.figures})
         self.assertIn("2026-01-01; Some GPU, compute capability 9.0, 80 GiB", page)
         self.assertIn("1 of 2 checks passed.\n- b: exits with 1", page)
 

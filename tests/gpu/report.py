@@ -86,8 +86,8 @@ def epilogue_table(figures):
     types = list(dict.fromkeys(figure["what"] for figure in figures if figure["table"] == "epilogue"))
     rows = []
     for row in rows_of(figures, "epilogue"):
-        works = [find(figures, "epilogue", row=row, what=what)["works"] for what in types]
-        rows.append([row, *("yes" if yes else "no" for yes in works)])
+        found = [find(figures, "epilogue", row=row, what=what) for what in types]
+        rows.append([row, *("" if figure is None else "yes" if figure["works"] else "no" for figure in found)])
     return table(["epilogue", *types], rows)
 
 
@@ -105,12 +105,14 @@ def goals(figures):
 
 
 def markdown(report):
-    """report: date, device, tests [{name, how}], figures."""
-    device, figures = report["device"], report["figures"]
+    """report: date, tests [{name, how}], figures."""
+    figures = report["figures"]
+    device = find(figures, "device")
     failed = [test for test in report["tests"] if test["how"] != "passed"]
     words = {True: "kept", False: "NOT KEPT", None: "not measured"}
-    parts = [f"{report['date']}; {device['name']}, compute capability {device['capability']}, "
-             f"{device['memory_gib']:.0f} GiB; driver {device['driver']}, CUDA {device['runtime']}.",
+    gpu = (f"{device['name']}, compute capability {device['capability']}, {device['memory_gib']:.0f} GiB; "
+           f"driver {device['driver']}, CUDA {device['runtime']}" if device else "nothing was measured")
+    parts = [f"{report['date']}; {gpu}.",
              f"{len(report['tests']) - len(failed)} of {len(report['tests'])} checks passed."
              + "".join(f"\n- {test['name']}: {test['how']}" for test in failed),
              "\n".join(f"- {goal}: {words[kept]}" for goal, kept in goals(figures)),
