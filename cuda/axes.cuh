@@ -10,21 +10,23 @@
 #include <cstdint>
 
 #include <xent/core/shape.h>
-#include <xent/cuda/device.cuh>
+#include <xent/cuda/divisor.cuh>
 
 namespace xent::cuda {
 
 struct MergedAxes {
-  int64_t extent[Shape::max_rank] = {1}, stride[Shape::max_rank] = {};
+  Divisor extent[Shape::max_rank];
+  int64_t stride[Shape::max_rank] = {};
   int rank = 1;
   int64_t size = 1;
 
   // An axis outside those there are. It is merged with the last one if it is that one's neighbour.
   void push(int64_t next_extent, int64_t next_stride) {
-    if (size != 1 && next_stride == stride[rank - 1] * extent[rank - 1]) extent[rank - 1] *= next_extent;
-    else {
+    if (size != 1 && next_stride == stride[rank - 1] * extent[rank - 1].by) {
+      extent[rank - 1] = Divisor(extent[rank - 1].by * next_extent);
+    } else {
       if (size != 1) ++rank;
-      extent[rank - 1] = next_extent;
+      extent[rank - 1] = Divisor(next_extent);
       stride[rank - 1] = next_stride;
     }
     size *= next_extent;
@@ -32,8 +34,9 @@ struct MergedAxes {
   __device__ int64_t offset(int64_t index) const {
     int64_t at = 0;
     for (int axis = 0; axis + 1 < rank; ++axis) {
-      at += index % extent[axis] * stride[axis];
-      index /= extent[axis];
+      const auto [beyond, within] = extent[axis].of(index);
+      at += within * stride[axis];
+      index = beyond;
     }
     return at + index * stride[rank - 1];  // the outermost axis: no division
   }

@@ -56,7 +56,7 @@ class AxisSum {
     }
     const int64_t outputs = std::max<int64_t>(kept_.size, 1);
     if (inner_kept != 1) {
-      inner_ = inner_kept;
+      inner_ = Divisor(inner_kept);
       chunks_ = parts(summed_.size / 64, (int64_t{1} << 17) / outputs);
     } else {
       lanes_ = lanes_for(summed_.size);
@@ -74,25 +74,35 @@ class AxisSum {
   }
 
   int64_t outputs() const { return kept_.size; }
-  int64_t chunks() const { return chunks_; }
+  int64_t chunks() const { return chunks_.by; }
   template <class Value>
   size_t workspace() const {
-    return chunks_ == 1 ? 0 : static_cast<size_t>(outputs() * chunks_) * sizeof(Value);
+    return chunks() == 1 ? 0 : static_cast<size_t>(outputs() * chunks()) * sizeof(Value);
   }
 
-  __host__ __device__ int64_t items() const { return kept_.size * chunks_; }  // a sum, or a chunk of one
+  __host__ __device__ int64_t items() const { return kept_.size * chunks_.by; }  // a sum, or a chunk of one
   __host__ __device__ int lanes() const { return lanes_; }
 
+  // An item is a chunk of output j. Items of neighbouring columns are neighbours, then come the chunks.
+  struct Item {
+    int64_t j, chunk;
+  };
+  __device__ Item item(int64_t number) const {
+    const auto [beyond, column] = inner_.of(number);
+    const auto [j, chunk] = chunks_.of(beyond);
+    return {j * inner_.by + column, chunk};
+  }
+
   // Where the item's sum goes: the chunks of an output are neighbours.
-  __device__ int64_t output(int64_t item) const { return kept_index(item) * chunks_ + chunk(item); }
+  __device__ int64_t output(const Item& item) const { return item.j * chunks_.by + item.chunk; }
 
   // What a lane adds up of an item.
   template <class Term>
-  __device__ typename Term::Value run(int64_t item, int lane, const Term& term) const {
+  __device__ typename Term::Value run(const Item& item, int lane, const Term& term) const {
     typename Term::Running running = {};
-    const int64_t j = kept_index(item), base = kept_.offset(j), step = chunks_ * lanes_;
+    const int64_t j = item.j, base = kept_.offset(j), step = chunks_.by * lanes_;
 #pragma unroll 4
-    for (int64_t i = chunk(item) * lanes_ + lane; i < summed_.size; i += step)
+    for (int64_t i = item.chunk * lanes_ + lane; i < summed_.size; i += step)
       term.add(running, {base + summed_.offset(i), j, i});
     return term.finish(running);
   }
@@ -100,28 +110,25 @@ class AxisSum {
  private:
   AxisSum() = default;
 
-  static int64_t parts(int64_t wanted, int64_t most) { return std::max<int64_t>(1, std::min(wanted, most)); }
-
-  // Items of neighbouring columns are neighbours, then come the chunks.
-  __device__ int64_t chunk(int64_t item) const { return item / inner_ % chunks_; }
-  __device__ int64_t kept_index(int64_t item) const { return item / inner_ / chunks_ * inner_ + item % inner_; }
+  static Divisor parts(int64_t wanted, int64_t most) { return Divisor(std::min(wanted, most)); }
 
   MergedAxes kept_, summed_;
-  int64_t inner_ = 1;  // columns; 1 if the innermost axis is summed over
-  int64_t chunks_ = 1;
+  Divisor inner_;  // columns; 1 if the innermost axis is summed over
+  Divisor chunks_;
   int lanes_ = 1;
 };
 
 template <class Term, class Store>
 __global__ void __launch_bounds__(threads_per_block) axis_sum(const AxisSum sum, const Term term, const Store store) {
   using Value = typename Term::Value;
-  const int lanes = sum.lanes();
+  const int lanes = sum.lanes(), bits = __ffs(lanes) - 1;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   // A warp, or the block, stays together: all of it takes part in the sum.
   const int beside = static_cast<int>(lanes == whole_block ? threadIdx.x : threadIdx.x % 32);
-  for (int64_t thread = first_index(); (thread - beside) / lanes < sum.items(); thread += grid_stride()) {
-    const int64_t item = thread / lanes;
-    const bool in_range = item < sum.items();
+  for (int64_t thread = first_index(); (thread - beside) >> bits < sum.items(); thread += grid_stride()) {
+    const int64_t number = thread >> bits;
+    const bool in_range = number < sum.items();
+    const AxisSum::Item item = sum.item(number);
     Value value = {};
     if (in_range) value = sum.run(item, lane, term);
     value = lanes == whole_block ? block_sum<whole_block>(value) : warp_sum(value, lanes);
@@ -158,13 +165,19 @@ struct PartialSums {
   }
 };
 
-template <class V>
+// Leaves the sums of chunks in the workspace, or stores those that are whole: one kernel for both.
+template <class V, class Store>
 struct IntoPartials {
-  V* of;
-  __device__ void operator()(int64_t j, const V& sum) const { of[j] = sum; }
+  V* of;  // null if sums are whole
+  Store store;
+  __device__ void operator()(int64_t j, const V& sum) const {
+    if (of) of[j] = sum;
+    else store(j, sum);
+  }
   template <class F>
   void for_each_pointer(F&& f) const {
     f(of);
+    store.for_each_pointer(f);
   }
 };
 
@@ -186,13 +199,10 @@ void sum_axes(const Call& call, const char* name, const Shape& shape, Mask axes,
               void* workspace) {
   using Value = typename Term::Value;
   const AxisSum sum(shape, axes);
-  const unsigned blocks = blocks_for(sum.items() * sum.lanes());
-  if (sum.chunks() == 1) {
-    start(call, name, {blocks}, axis_sum<Term, Store>, sum, term, store);
-    return;
-  }
-  auto* partials = static_cast<Value*>(workspace);
-  start(call, name, {blocks}, axis_sum<Term, IntoPartials<Value>>, sum, term, IntoPartials<Value>{partials});
+  auto* partials = sum.chunks() == 1 ? nullptr : static_cast<Value*>(workspace);
+  start(call, name, {blocks_for(sum.items() * sum.lanes())}, axis_sum<Term, IntoPartials<Value, Store>>, sum, term,
+        IntoPartials<Value, Store>{partials, store});
+  if (!partials) return;
   const AxisSum rest = AxisSum::of_rows(sum.outputs(), sum.chunks());
   start(call, name, {blocks_for(rest.items() * rest.lanes())}, axis_sum<PartialSums<Value>, Store>, rest,
         PartialSums<Value>{partials}, store);

@@ -72,10 +72,17 @@ void operand_grad(const Call& call) {
   const OperandGrad<F, operand, T> term{Broadcast(dy.shape, call.in[0].shape, call.in[1].shape), dy.as<T>(),
                                         call.in[0].as<T>(), call.in[1].as<T>()};
   const int64_t count = dy.shape.elements();
-  if (is_stretched(d.shape, dy.shape))
-    sum_axes(call, F::name, dy.shape, stretched_axes(d.shape, dy.shape), term, RoundedTo<T>{d.as<T>(), 1},
-             call.workspace);
-  else start(call, F::name, {blocks_for(count)}, write_terms<OperandGrad<F, operand, T>, T>, term, d.as<T>(), count);
+  if (!is_stretched(d.shape, dy.shape)) {
+    start(call, F::name, {blocks_for(count)}, write_terms<OperandGrad<F, operand, T>, T>, term, d.as<T>(), count);
+    return;
+  }
+  const Mask axes = stretched_axes(d.shape, dy.shape);
+  if constexpr (F::reads == nothing) {  // dy or -dy: the kernels of a sum
+    const double sign = operand == 0 ? F::da(1.0, 0.0, 0.0) : F::db(1.0, 0.0, 0.0);
+    sum_axes(call, F::name, dy.shape, axes, ElementsOf<T>{dy.as<T>()}, RoundedTo<T>{d.as<T>(), sign}, call.workspace);
+  } else {
+    sum_axes(call, F::name, dy.shape, axes, term, RoundedTo<T>{d.as<T>(), 1}, call.workspace);
+  }
 }
 
 }  // namespace

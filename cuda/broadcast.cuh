@@ -12,7 +12,7 @@
 #include <cstdint>
 
 #include <xent/core/shape.h>
-#include <xent/cuda/device.cuh>
+#include <xent/cuda/divisor.cuh>
 
 namespace xent::cuda {
 
@@ -26,12 +26,12 @@ class Broadcast {
       const bool a_full = from_last <= a.rank() && a[-from_last] == extent;
       const bool b_full = from_last <= b.rank() && b[-from_last] == extent;
       if (rank_ > 0 && (axes_[rank_ - 1].a_step != 0) == a_full && (axes_[rank_ - 1].b_step != 0) == b_full)
-        axes_[rank_ - 1].extent *= extent;
-      else axes_[rank_++] = {extent, a_full ? a_size : 0, b_full ? b_size : 0};
+        axes_[rank_ - 1].extent = Divisor(axes_[rank_ - 1].extent.by * extent);
+      else axes_[rank_++] = {Divisor(extent), a_full ? a_size : 0, b_full ? b_size : 0};
       if (a_full) a_size *= extent;
       if (b_full) b_size *= extent;
     }
-    if (rank_ == 0) axes_[rank_++] = {1, 0, 0};
+    if (rank_ == 0) rank_ = 1;  // one element
   }
 
   struct Offsets {
@@ -42,10 +42,10 @@ class Broadcast {
   __device__ Offsets at(int64_t i) const {
     Offsets offsets{};
     for (int axis = 0; axis + 1 < rank_; ++axis) {
-      const int64_t index = i % axes_[axis].extent;
-      offsets.a += index * axes_[axis].a_step;
-      offsets.b += index * axes_[axis].b_step;
-      i /= axes_[axis].extent;
+      const auto [beyond, within] = axes_[axis].extent.of(i);
+      offsets.a += within * axes_[axis].a_step;
+      offsets.b += within * axes_[axis].b_step;
+      i = beyond;
     }
     offsets.a += i * axes_[rank_ - 1].a_step;  // the outermost axis: no division
     offsets.b += i * axes_[rank_ - 1].b_step;
@@ -54,7 +54,8 @@ class Broadcast {
 
  private:
   struct Axis {
-    int64_t extent, a_step, b_step;  // a step of 0 stretches
+    Divisor extent;
+    int64_t a_step = 0, b_step = 0;  // a step of 0 stretches
   };
   Axis axes_[Shape::max_rank] = {};  // the innermost first
   int rank_ = 0;

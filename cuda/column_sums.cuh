@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include <xent/cuda/call.cuh>
+#include <xent/cuda/divisor.cuh>
 
 namespace xent::cuda {
 
@@ -42,8 +43,11 @@ __global__ void __launch_bounds__(256)
 
 // Where sums are not wanted, but what computing the numbers leaves behind is.
 template <class Value>
-__global__ void each_value(int64_t rows, int64_t columns, Value value) {
-  for (int64_t i = first_index(); i < rows * columns; i += grid_stride()) value(i / columns, i % columns);
+__global__ void each_value(int64_t count, Divisor columns, Value value) {
+  for (int64_t i = first_index(); i < count; i += grid_stride()) {
+    const auto [row, column] = columns.of(i);
+    value(row, column);
+  }
 }
 
 }  // namespace kernels
@@ -129,7 +133,8 @@ void bias_grad(const Call& call, int64_t rows, int64_t columns, const Value& val
   const int64_t part = bias_grad_part(rows);
   const BiasGrad<T> store{db.as<T>(), db.beta};
   if (!db) {
-    start(call, "each_value", {blocks_for(rows * columns)}, kernels::each_value<Value>, rows, columns, value);
+    start(call, "each_value", {blocks_for(rows * columns)}, kernels::each_value<Value>, rows * columns,
+          Divisor(columns), value);
   } else if (rows <= part) {
     sum_columns(call, "bias_grad", rows, columns, part, value, store);
   } else {

@@ -18,10 +18,11 @@ template <class F, class T>
 __global__ void __launch_bounds__(256) convolve_one_channel(Convolution c, int64_t elements, const T* x,
                                                             const T* weight, const T* bias, F function, T* y) {
   for (int64_t at = first_index(); at < elements; at += grid_stride()) {
-    const int64_t o = at % c.out, pixel = at / c.out;
-    const int64_t left = pixel % c.out_width * c.stride.width - c.padding.width;
-    const int64_t top = pixel / c.out_width % c.out_height * c.stride.height - c.padding.height;
-    const T* const image = x + pixel / c.out_width / c.out_height * c.height * c.width;
+    const auto [pixel, o] = c.by_out.of(at);
+    const auto [line, j] = c.by_out_width.of(pixel);
+    const auto [number, i] = c.by_out_height.of(line);
+    const int64_t left = j * c.stride.width - c.padding.width, top = i * c.stride.height - c.padding.height;
+    const T* const image = x + number * c.height * c.width;
     T sum = 0;
     for (int64_t k = 0; k < c.kernel_height; ++k)
       for (int64_t l = 0; l < c.kernel_width; ++l) {

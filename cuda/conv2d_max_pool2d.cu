@@ -17,17 +17,17 @@ namespace kernels {
 template <class F, class T>
 __global__ void __launch_bounds__(256)
     pool_products(F function, const T* products, const T* bias, int64_t elements, int64_t height, int64_t width,
-                  int64_t channels, int64_t out_height, int64_t out_width, T* y, uint8_t* place) {
+                  Divisor channels, Divisor out_height, Divisor out_width, T* y, uint8_t* place) {
   for (int64_t at = first_index(); at < elements; at += grid_stride()) {
-    const int64_t channel = at % channels, pixel = at / channels;
-    const int64_t column = pixel % out_width * 2, row = pixel / out_width % out_height * 2;
-    const int64_t image = pixel / out_width / out_height;
-    const T* const four = products + ((image * height + row) * width + column) * channels + channel;
+    const auto [pixel, channel] = channels.of(at);
+    const auto [line, column] = out_width.of(pixel);
+    const auto [image, row] = out_height.of(line);
+    const T* const four = products + ((image * height + 2 * row) * width + 2 * column) * channels.by + channel;
     const T term = bias ? bias[channel] : T(0);
     T largest = function.f(four[0] + term);
     uint8_t which = 0;
     for (uint8_t k = 1; k < 4; ++k) {
-      const T other = function.f(four[(k / 2 * width + k % 2) * channels] + term);
+      const T other = function.f(four[(k / 2 * width + k % 2) * channels.by] + term);
       if (other <= largest || largest != largest) continue;
       largest = other;
       which = k;
@@ -48,10 +48,12 @@ struct PooledGrad {
   const T *y, *dy;
   const uint8_t* place;
   T* dz;
-  int64_t height, width, channels, out_height, out_width;
+  Divisor height, width;
+  int64_t channels, out_height, out_width;
 
   __device__ T operator()(int64_t pixel, int64_t channel) const {
-    const int64_t column = pixel % width, row = pixel / width % height, image = pixel / width / height;
+    const auto [line, column] = width.of(pixel);
+    const auto [image, row] = height.of(line);
     T value = 0;
     if (row / 2 < out_height && column / 2 < out_width) {
       const int64_t from = ((image * out_height + row / 2) * out_width + column / 2) * channels + channel;
@@ -112,7 +114,7 @@ void conv2d_max_pool2d(const Call& call) {
       const int64_t elements = y.shape.elements();
       start(call, "pool_products", {blocks_for(elements), threads_per_block, 0, threads_per_block},
             kernels::pool_products<F, T>, function, products, call.in[2].as<T>(), elements, c.out_height, c.out_width,
-            c.out, y.shape[1], y.shape[2], y.as<T>(), place.as<uint8_t>());
+            c.by_out, Divisor(y.shape[1]), Divisor(y.shape[2]), y.as<T>(), place.as<uint8_t>());
     });
   });
 }
@@ -125,16 +127,9 @@ void conv2d_max_pool2d_grad(const Call& call) {
   dispatch_compute(y.dtype, [&]<class T>() {
     T* const dz = reinterpret_cast<T*>(workspace + bytes_of_sums(c));
     with_activation(options_of(call).activation, [&]<class F>(F function) {
-      const PooledGrad<F, T> value{function,
-                                   y.as<T>(),
-                                   call.grad_out[0].as<T>(),
-                                   call.out[1].as<uint8_t>(),
-                                   dz,
-                                   c.out_height,
-                                   c.out_width,
-                                   c.out,
-                                   y.shape[1],
-                                   y.shape[2]};
+      const PooledGrad<F, T> value{function,   y.as<T>(),       call.grad_out[0].as<T>(), call.out[1].as<uint8_t>(),
+                                   dz,         c.by_out_height, c.by_out_width,           c.out,
+                                   y.shape[1], y.shape[2]};
       bias_grad<T>(call, c.pixels(), c.out, value, call.grad_in[2], reinterpret_cast<double*>(workspace));
     });
     convolve_grad<T>(call, c, dz, workspace + bytes_of_sums(c) + bytes_of_images(c, sizeof(T)));

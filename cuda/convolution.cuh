@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include <xent/cuda/call.cuh>
+#include <xent/cuda/divisor.cuh>
 #include <xent/ops/conv2d.h>
 
 namespace xent::cuda {
@@ -13,6 +14,8 @@ struct Convolution {
   int64_t kernel_height, kernel_width;  // of the weight
   int64_t out_height, out_width, out;   // of the result
   Extent2d stride, padding, dilation;
+  Divisor by_height, by_width, by_in, by_kernel_width, by_out_height, by_out_width, by_out;  // for kernels
+  Divisor by_stride_height, by_stride_width;
 
   Convolution(const Shape& x, const Shape& weight, const Shape& y, const Conv2dOptions& options)
       : batch(x[0]),
@@ -26,7 +29,16 @@ struct Convolution {
         out(y[3]),
         stride(options.stride),
         padding(options.padding),
-        dilation(options.dilation) {}
+        dilation(options.dilation),
+        by_height(height),
+        by_width(width),
+        by_in(in),
+        by_kernel_width(kernel_width),
+        by_out_height(out_height),
+        by_out_width(out_width),
+        by_out(out),
+        by_stride_height(stride.height),
+        by_stride_width(stride.width) {}
 
   constexpr int64_t depth() const { return kernel_height * kernel_width * in; }  // of a patch
   constexpr int64_t image_pixels() const { return out_height * out_width; }

@@ -21,13 +21,14 @@ template <class T>
 __global__ void __launch_bounds__(256) im2col(Convolution c, int64_t first, int64_t count, const T* x, T* columns) {
   const int64_t depth = c.depth(), at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (at >= depth) return;
-  const int64_t channel = at % c.in, tap = at / c.in;
-  const int64_t below = tap / c.kernel_width * c.dilation.height - c.padding.height;
-  const int64_t right = tap % c.kernel_width * c.dilation.width - c.padding.width;
+  const auto [tap, channel] = c.by_in.of(at);
+  const auto [k, l] = c.by_kernel_width.of(tap);
+  const int64_t below = k * c.dilation.height - c.padding.height;
+  const int64_t right = l * c.dilation.width - c.padding.width;
   const int64_t step = static_cast<int64_t>(gridDim.y) * blockDim.y;
   for (int64_t p = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; p < count; p += step) {
-    const int64_t row = (first + p) / c.out_width, j = (first + p) % c.out_width;
-    const int64_t image = row / c.out_height, i = row % c.out_height;
+    const auto [row, j] = c.by_out_width.of(first + p);
+    const auto [image, i] = c.by_out_height.of(row);
     const int64_t from_row = i * c.stride.height + below, from_column = j * c.stride.width + right;
     const bool inside = from_row >= 0 && from_row < c.height && from_column >= 0 && from_column < c.width;
     columns[p * depth + at] =
@@ -37,9 +38,10 @@ __global__ void __launch_bounds__(256) im2col(Convolution c, int64_t first, int6
 
 // Which output row, or column, reads this place, counted from the first that its element of the kernel ever reads; -1
 // if none does.
-__device__ inline int64_t reader(int64_t place, int64_t stride, int64_t outputs) {
-  if (place < 0 || place % stride != 0) return -1;
-  return place / stride < outputs ? place / stride : -1;
+__device__ inline int64_t reader(int64_t place, const Divisor& stride, int64_t outputs) {
+  if (place < 0) return -1;
+  const auto [output, between] = stride.of(place);
+  return between == 0 && output < outputs ? output : -1;
 }
 
 // dx = beta dx + what the pixels [first, first + count) bring, of images from first_image on; elements of them.
@@ -47,15 +49,16 @@ template <class T>
 __global__ void __launch_bounds__(256) col2im(Convolution c, int64_t first, int64_t count, const T* columns,
                                               int64_t first_image, int64_t elements, float beta, T* dx) {
   for (int64_t at = first_index(); at < elements; at += grid_stride()) {
-    const int64_t channel = at % c.in, pixel = at / c.in;
-    const int64_t column = pixel % c.width, row = pixel / c.width % c.height;
-    const int64_t image = first_image + pixel / c.width / c.height;
+    const auto [pixel, channel] = c.by_in.of(at);
+    const auto [line, column] = c.by_width.of(pixel);
+    const auto [number, row] = c.by_height.of(line);
+    const int64_t image = first_image + number;
     T sum = 0;
     for (int64_t k = 0; k < c.kernel_height; ++k) {
-      const int64_t i = reader(row + c.padding.height - k * c.dilation.height, c.stride.height, c.out_height);
+      const int64_t i = reader(row + c.padding.height - k * c.dilation.height, c.by_stride_height, c.out_height);
       if (i < 0) continue;
       for (int64_t l = 0; l < c.kernel_width; ++l) {
-        const int64_t j = reader(column + c.padding.width - l * c.dilation.width, c.stride.width, c.out_width);
+        const int64_t j = reader(column + c.padding.width - l * c.dilation.width, c.by_stride_width, c.out_width);
         const int64_t p = (image * c.out_height + i) * c.out_width + j - first;
         if (j < 0 || p < 0 || p >= count) continue;
         sum += columns[(p * c.kernel_height * c.kernel_width + k * c.kernel_width + l) * c.in + channel];

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include <xent/cuda/call.cuh>
+#include <xent/cuda/divisor.cuh>
 #include <xent/ops/pool2d.h>
 
 namespace xent::cuda {
@@ -21,6 +22,7 @@ struct Range {
 
 struct Axis {
   int64_t extent, outputs, window, stride, padding;
+  Divisor by_extent{extent}, by_outputs{outputs}, by_stride{stride};
 
   // What a window covers of the image.
   __device__ Range covered(int64_t output) const {
@@ -30,19 +32,37 @@ struct Axis {
 
   // The windows that cover a place.
   __device__ Range covering(int64_t place) const {
-    const int64_t reach = place + padding, last = reach / stride + 1;
-    return {reach < window ? 0 : (reach - window) / stride + 1, last < outputs ? last : outputs};
+    const int64_t reach = place + padding, last = by_stride.of(reach).quotient + 1;
+    return {reach < window ? 0 : by_stride.of(reach - window).quotient + 1, last < outputs ? last : outputs};
   }
 };
 
-struct Windows {
+class Windows {
+ public:
   Axis rows, columns;
   int64_t channels;
+  Divisor by_channels;
 
   Windows(const Shape& x, const Shape& y, const PoolAttrs& a)
       : rows{x[1], y[1], a.window.height, a.stride.height, a.padding.height},
         columns{x[2], y[2], a.window.width, a.stride.width, a.padding.width},
-        channels(x[3]) {}
+        channels(x[3]),
+        by_channels(channels) {}
+
+  // Of an element of the result, or of the images: its channel, row, column and image.
+  struct Place {
+    int64_t channel, row, column, image;
+  };
+  __device__ Place output(int64_t at) const { return place(at, columns.by_outputs, rows.by_outputs); }
+  __device__ Place input(int64_t at) const { return place(at, columns.by_extent, rows.by_extent); }
+
+ private:
+  __device__ Place place(int64_t at, const Divisor& by_width, const Divisor& by_height) const {
+    const auto [pixel, channel] = by_channels.of(at);
+    const auto [line, column] = by_width.of(pixel);
+    const auto [image, row] = by_height.of(line);
+    return {channel, row, column, image};
+  }
 };
 
 Windows windows_of(const Call& call, const Slice& x, const Slice& y) {
@@ -65,9 +85,9 @@ namespace kernels {
 template <class T>
 __global__ void __launch_bounds__(256) max_pool2d(Windows w, int64_t elements, const T* x, T* y, int32_t* place) {
   for (int64_t at = first_index(); at < elements; at += grid_stride()) {
-    const int64_t channel = at % w.channels, window = at / w.channels, row = window / w.columns.outputs;
-    const Range rows = w.rows.covered(row % w.rows.outputs), columns = w.columns.covered(window % w.columns.outputs);
-    const T* const image = x + row / w.rows.outputs * w.rows.extent * w.columns.extent * w.channels + channel;
+    const auto to = w.output(at);
+    const Range rows = w.rows.covered(to.row), columns = w.columns.covered(to.column);
+    const T* const image = x + to.image * w.rows.extent * w.columns.extent * w.channels + to.channel;
     int64_t largest_at = rows.begin * w.columns.extent + columns.begin;
     T largest = image[largest_at * w.channels];
     for (int64_t r = rows.begin; r < rows.end; ++r)
@@ -86,8 +106,7 @@ template <class T>
 __global__ void __launch_bounds__(256)
     max_pool2d_grad(Windows w, int64_t elements, const T* dy, const int32_t* place, T* dx) {
   for (int64_t at = first_index(); at < elements; at += grid_stride()) {
-    const int64_t channel = at % w.channels, pixel = at / w.channels, line = pixel / w.columns.extent;
-    const int64_t row = line % w.rows.extent, column = pixel % w.columns.extent, image = line / w.rows.extent;
+    const auto [channel, row, column, image] = w.input(at);
     const int64_t here = row * w.columns.extent + column;
     const Range rows = w.rows.covering(row), columns = w.columns.covering(column);
     T sum = 0;
@@ -103,9 +122,9 @@ __global__ void __launch_bounds__(256)
 template <class T>
 __global__ void __launch_bounds__(256) avg_pool2d(Windows w, int64_t elements, double size, const T* x, T* y) {
   for (int64_t at = first_index(); at < elements; at += grid_stride()) {
-    const int64_t channel = at % w.channels, window = at / w.channels, row = window / w.columns.outputs;
-    const Range rows = w.rows.covered(row % w.rows.outputs), columns = w.columns.covered(window % w.columns.outputs);
-    const T* const image = x + row / w.rows.outputs * w.rows.extent * w.columns.extent * w.channels + channel;
+    const auto to = w.output(at);
+    const Range rows = w.rows.covered(to.row), columns = w.columns.covered(to.column);
+    const T* const image = x + to.image * w.rows.extent * w.columns.extent * w.channels + to.channel;
     double sum = 0;
     for (int64_t r = rows.begin; r < rows.end; ++r)
       for (int64_t c = columns.begin; c < columns.end; ++c)
@@ -117,9 +136,8 @@ __global__ void __launch_bounds__(256) avg_pool2d(Windows w, int64_t elements, d
 template <class T>
 __global__ void __launch_bounds__(256) avg_pool2d_grad(Windows w, int64_t elements, T share, const T* dy, T* dx) {
   for (int64_t at = first_index(); at < elements; at += grid_stride()) {
-    const int64_t channel = at % w.channels, pixel = at / w.channels, line = pixel / w.columns.extent;
-    const int64_t image = line / w.rows.extent;
-    const Range rows = w.rows.covering(line % w.rows.extent), columns = w.columns.covering(pixel % w.columns.extent);
+    const auto [channel, row, column, image] = w.input(at);
+    const Range rows = w.rows.covering(row), columns = w.columns.covering(column);
     T sum = 0;
     for (int64_t i = rows.begin; i < rows.end; ++i)
       for (int64_t j = columns.begin; j < columns.end; ++j)

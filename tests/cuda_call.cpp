@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <xent/cuda/call.cuh>
+#include <xent/cuda/divisor.cuh>
 #include <xent/cuda/emulator/schedule.h>
 
 #include "emulator_array.h"
@@ -39,4 +40,25 @@ TEST_CASE("a loop gets the blocks that it needs, up to a number that fills any G
   CHECK(cuda::blocks_for(65, 64) == 2);
   CHECK(cuda::blocks_for(int64_t{4096} * 256) == 4096);
   CHECK(cuda::blocks_for(INT64_MAX) == 4096);
+}
+
+TEST_CASE("a Divisor divides every number below 2^62 by every number") {
+  std::vector<int64_t> divisors = {1, 2, 3, 5, 6, 7, 10, 28, 100, 257, 1000003};
+  for (int bits = 8; bits < 63; ++bits)
+    for (const int64_t near : {-1, 0, 1}) divisors.push_back((int64_t{1} << bits) + near);
+  constexpr int64_t last = (int64_t{1} << 62) - 1;
+  for (const int64_t by : divisors) {
+    const cuda::Divisor divisor(by);
+    const int64_t most = last / by;  // the largest quotient
+    for (const int64_t quotient : {int64_t{0}, int64_t{1}, int64_t{2}, most / 3, most - 1, most})
+      for (const int64_t remainder : {int64_t{0}, int64_t{1}, by / 2, by - 1}) {
+        if (quotient < 0 || quotient > most || remainder >= by || remainder > last - quotient * by) continue;
+        const auto result = divisor.of(quotient * by + remainder);
+        CAPTURE(by);
+        CAPTURE(quotient);
+        CHECK(result.quotient == quotient);
+        CHECK(result.remainder == remainder);
+      }
+  }
+  CHECK(cuda::Divisor(0).by == 1);  // of what there is nothing of
 }

@@ -108,14 +108,14 @@ TEST_CASE("sums of more than 2^31 elements, of rows and of columns") {
   release_cached_memory(Device::cuda());
   // What the last chunk leaves: the other blocks would have to run for the sum of all chunks.
   const Call call = {.stream = {cuda::context(0).stream, cuda::context(0).errors}};
-  using cuda::AxisSum, cuda::ElementsOf, cuda::IntoPartials;
+  using cuda::AxisSum, cuda::ElementsOf;
+  using Store = cuda::IntoPartials<double, cuda::RoundedTo<float>>;
   const auto last_partial = [&](const Tensor& of, Mask axes) {
     const AxisSum sums(of.shape(), axes);
     const auto count = static_cast<size_t>(sums.outputs() * sums.chunks());
     const DeviceArray<double> partials(count);
-    cuda::start(call, "sum", {cuda::blocks_for(sums.items() * sums.lanes())},
-                cuda::axis_sum<ElementsOf<float>, IntoPartials<double>>, sums,
-                ElementsOf<float>{static_cast<const float*>(of.raw())}, IntoPartials<double>{partials.data()});
+    cuda::start(call, "sum", {cuda::blocks_for(sums.items() * sums.lanes())}, cuda::axis_sum<ElementsOf<float>, Store>,
+                sums, ElementsOf<float>{static_cast<const float*>(of.raw())}, Store{partials.data(), {nullptr, 1}});
     return partials.values()[count - 1];
   };
   CHECK(last_partial(x, 0b1) == 3);
