@@ -43,14 +43,15 @@ __device__ Value warp_sum(Value value, int lanes = 32) {
   return value;
 }
 
+// threads: of the block at most; it may have fewer warps.
 template <int threads, class Value>
-__device__ Value block_sum(Value value) {
+__device__ Value block_sum(Value value, int warps = threads / 32) {
   XENT_SHARED(Value, of_warp, threads / 32);
   value = warp_sum(value);
   if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
   __syncthreads();
   value = of_warp[0];
-  for (int warp = 1; warp < threads / 32; ++warp) value = value + of_warp[warp];
+  for (int warp = 1; warp < warps; ++warp) value = value + of_warp[warp];
   __syncthreads();  // of_warp may be written again
   return value;
 }

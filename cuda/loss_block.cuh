@@ -11,7 +11,10 @@
 
 namespace xent::cuda {
 
-constexpr int block_threads = 256;
+// A block has 256 threads, 512 or 1024: the longer rows are, the fewer of them a processor may have at a time if they
+// are to be in the second-level cache still when they are read again.
+template <class T>
+constexpr int most_block_threads = sizeof(T) == 8 ? 512 : 1024;
 
 // Where 16 bytes can be read at once in `classes` logits: [head, head + packs * size).
 template <class T>
@@ -30,11 +33,12 @@ struct Packs {
 namespace kernels {
 
 template <class T, bool smoothed>
-__global__ void __launch_bounds__(block_threads, 2) loss_of_blocks(LossRows<T> rows) {
+__global__ void __launch_bounds__(most_block_threads<T>) loss_of_blocks(LossRows<T> rows) {
   using W = Wide<T>;
-  constexpr int size = LogitWords::count<T>, warps = block_threads / 32;
-  XENT_SHARED(W, of_warp_max, 2 * warps);
-  XENT_SHARED(double, of_warp_rest, 2 * warps);
+  constexpr int size = LogitWords::count<T>, most_warps = most_block_threads<T> / 32;
+  XENT_SHARED(W, of_warp_max, 2 * most_warps);
+  XENT_SHARED(double, of_warp_rest, 2 * most_warps);
+  const int threads = static_cast<int>(blockDim.x), warps = threads / 32;
   const int64_t classes = rows.target.classes();
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const bool writes = rows.writes_grad();
@@ -53,11 +57,11 @@ __global__ void __launch_bounds__(block_threads, 2) loss_of_blocks(LossRows<T> r
       if (thread < place.head) ends.add(widened(from[thread]));
       if (place.tail + thread < classes) ends.add(widened(from[place.tail + thread]));
       exponentials.add(ends);
-      constexpr int64_t at_once = 8 * block_threads;
+      const int64_t at_once = 8 * threads;
       for (int64_t first = thread; first < place.packs; first += at_once) {
         RowSum<W> part;
 #pragma unroll 4
-        for (int64_t p = first; p < first + at_once && p < place.packs; p += block_threads) {
+        for (int64_t p = first; p < first + at_once && p < place.packs; p += threads) {
           const LogitWords words = *reinterpret_cast<const LogitWords*>(from + place.head + p * size);
           W values[size];
 #pragma unroll
@@ -89,7 +93,7 @@ __global__ void __launch_bounds__(block_threads, 2) loss_of_blocks(LossRows<T> r
       };
       if (thread < place.head) one(thread);
       if (place.tail + thread < classes) one(place.tail + thread);
-      for (int64_t p = thread; p < place.packs; p += block_threads) {
+      for (int64_t p = thread; p < place.packs; p += threads) {
         const int64_t first = place.head + p * size;
         LogitWords x = {}, dx = {};
         if (reads) x = *reinterpret_cast<const LogitWords*>(from + first);
@@ -108,10 +112,10 @@ __global__ void __launch_bounds__(block_threads, 2) loss_of_blocks(LossRows<T> r
           for (int k = 0; k < size; ++k) to[first + k] = narrowed<T>(dx.template get<T>(k));
       }
     }
-    if (smoothed) others = block_sum<block_threads>(others);
+    if (smoothed) others = block_sum<most_block_threads<T>>(others, warps);
     if (thread == 0) sum += rows.finish(r, row, pair, reads ? rows.raw(row, pair, label_logit, others) : 0);
   }
-  finish_loss<block_threads>(rows, sum);
+  finish_loss<most_block_threads<T>>(rows, sum);
 }
 
 }  // namespace kernels

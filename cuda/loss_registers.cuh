@@ -1,6 +1,6 @@
 // Rows of many classes that begin at multiples of 16 bytes: a block per row, which stays in registers, 8 x 16 bytes in
 // every thread. All loads are on their way before the first is used; the logits are read once and the gradient is
-// written from the registers.
+// written from the registers. A block has 256, 512 or 1024 threads, whichever a row needs.
 //
 // One barrier per row: the warps' sums go to one of two places in turn, and every warp adds them all up. Smoothing
 // takes two more, for the sum of all surprises.
@@ -11,16 +11,17 @@
 
 namespace xent::cuda {
 
-constexpr int register_packs = 8;
+constexpr int register_packs = 8, most_register_threads = 1024;
 
 namespace kernels {
 
-template <class T, int threads, bool smoothed>
-__global__ void __launch_bounds__(threads, 1024 / threads) loss_in_registers(LossRows<T> rows) {
+template <class T, bool smoothed>
+__global__ void __launch_bounds__(most_register_threads) loss_in_registers(LossRows<T> rows) {
   using W = Wide<T>;
-  constexpr int size = LogitWords::count<T>, warps = threads / 32;
-  XENT_SHARED(W, of_warp_max, 2 * warps);
-  XENT_SHARED(W, of_warp_rest, 2 * warps);
+  constexpr int size = LogitWords::count<T>, most_warps = most_register_threads / 32;
+  XENT_SHARED(W, of_warp_max, 2 * most_warps);
+  XENT_SHARED(W, of_warp_rest, 2 * most_warps);
+  const int threads = static_cast<int>(blockDim.x), warps = threads / 32;
   const int classes = static_cast<int>(rows.target.classes()), thread = static_cast<int>(threadIdx.x);
   const int lane = thread % 32, warp = thread / 32;
   const bool writes = rows.writes_grad();
@@ -90,10 +91,10 @@ __global__ void __launch_bounds__(threads, 1024 / threads) loss_in_registers(Los
         to[label] = narrowed<T>(grad.at_label);
     }
     double others = 0;
-    if (smoothed && reads) others = block_sum<threads>(static_cast<double>(surprises));
+    if (smoothed && reads) others = block_sum<most_register_threads>(static_cast<double>(surprises), warps);
     if (thread == 0) sum[0] += rows.finish(r, row, pair, reads ? rows.raw(row, pair, label_logit, others) : 0);
   }
-  finish_loss<threads>(rows, thread == 0 ? sum[0] : 0);
+  finish_loss<most_register_threads>(rows, thread == 0 ? sum[0] : 0);
 }
 
 }  // namespace kernels

@@ -5,6 +5,7 @@
 // launch before (loss_scalars.cuh). Weights and sums are in f64.
 #pragma once
 
+#include <xent/cuda/block_sum.cuh>
 #include <xent/cuda/loss_math.cuh>
 #include <xent/cuda/loss_scalars.cuh>
 
@@ -74,11 +75,12 @@ struct LossRows {
   }
 };
 
-// The end of a kernel: every thread of every block brings a part of the sum.
+// The end of a kernel: every thread of every block brings a part of the sum. threads: of a block at most.
 template <int threads, class T>
 __device__ void finish_loss(const LossRows<T>& rows, double sum) {
   XENT_SHARED(bool, is_last, 1);
-  sum = block_sum<threads>(sum);
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  sum = block_sum<threads>(sum, warps);
   if (threadIdx.x == 0) {
     rows.partial[blockIdx.x] = sum;
     __threadfence();
@@ -88,8 +90,8 @@ __device__ void finish_loss(const LossRows<T>& rows, double sum) {
   __syncthreads();
   if (!is_last[0]) return;
   sum = 0;
-  for (unsigned block = threadIdx.x; block < gridDim.x; block += threads) sum += __ldcg(&rows.partial[block]);
-  sum = block_sum<threads>(sum);
+  for (unsigned block = threadIdx.x; block < gridDim.x; block += blockDim.x) sum += __ldcg(&rows.partial[block]);
+  sum = block_sum<threads>(sum, warps);
   if (threadIdx.x != 0) return;
   const LossScalars& scalars = *rows.scalars;
   *rows.total = !rows.has_total ? 0 : rows.divides_rows ? sum * scalars.by : sum;

@@ -138,9 +138,9 @@ TEST_CASE("more rows than all blocks take at once") {
   };
   check(2048 * 128 + 200, 1, 0, DType::bf16);  // tiles
   check(2048 * 4 + 9, 65, 0, DType::f32);      // warps
-  check(1024 + 5, 1025, 0.1, DType::f32);      // blocks
-  check(1024 + 5, 1032, 0.1, DType::f16);      // registers
-  check(1024 + 5, 1032, 0, DType::f16);
+  check(2048 + 5, 1025, 0.1, DType::f32);      // blocks
+  check(2048 + 5, 1032, 0.1, DType::f16);      // registers
+  check(2048 + 5, 1032, 0, DType::f16);
 }
 
 TEST_CASE("a row's loss and gradient do not depend on where it stands") {
