@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include <xent/cuda/call.cuh>
+#include <xent/cuda/divisor.cuh>
 #include <xent/cuda/words.cuh>
 #include <xent/ops/concat.h>
 
@@ -14,10 +15,10 @@ namespace {
 // Strides and widths are in words.
 template <class Word>
 __global__ void __launch_bounds__(threads_per_block)
-    copy_columns_kernel(const Word* from, int64_t from_stride, Word* to, int64_t to_stride, int64_t rows,
-                        int64_t width) {
-  for (int64_t i = first_index(); i < rows * width; i += grid_stride()) {
-    const int64_t row = i / width, column = i % width;
+    copy_columns_kernel(const Word* from, int64_t from_stride, Word* to, int64_t to_stride, int64_t count,
+                        Divisor width) {
+  for (int64_t i = first_index(); i < count; i += grid_stride()) {
+    const auto [row, column] = width.of(i);
     to[row * to_stride + column] = from[row * from_stride + column];
   }
 }
@@ -27,7 +28,7 @@ void copy_columns(const Call& call, const Columns& from, const Columns& to, int6
   dispatch_word(bytes, [&]<class Word>() {
     start(call, "concat", {blocks_for(rows * width / bytes)}, copy_columns_kernel<Word>,
           reinterpret_cast<const Word*>(from.data), from.stride / bytes, reinterpret_cast<Word*>(to.data),
-          to.stride / bytes, rows, width / bytes);
+          to.stride / bytes, rows * width / bytes, Divisor(width / bytes));
   });
 }
 

@@ -31,9 +31,11 @@ namespace kernels {
 
 template <class T>
 __global__ void __launch_bounds__(256)
-    global_avg_pool2d_grad(int64_t elements, int64_t pixels, int64_t channels, T share, const T* dy, T* dx) {
-  for (int64_t at = first_index(); at < elements; at += grid_stride())
-    dx[at] = share * dy[at / channels / pixels * channels + at % channels];
+    global_avg_pool2d_grad(int64_t elements, Divisor pixels, Divisor channels, T share, const T* dy, T* dx) {
+  for (int64_t at = first_index(); at < elements; at += grid_stride()) {
+    const auto [pixel, channel] = channels.of(at);
+    dx[at] = share * dy[pixels.of(pixel).quotient * channels.by + channel];
+  }
 }
 
 }  // namespace kernels
@@ -53,7 +55,7 @@ void global_avg_pool2d_grad(const Call& call) {
   const int64_t pixels = dx.shape.product(1, 3), elements = dx.shape.elements();
   dispatch_compute(dx.dtype, [&]<class T>() {
     start(call, "global_avg_pool2d_grad", {blocks_for(elements), threads_per_block, 0, threads_per_block},
-          kernels::global_avg_pool2d_grad<T>, elements, pixels, dx.shape[3],
+          kernels::global_avg_pool2d_grad<T>, elements, Divisor(pixels), Divisor(dx.shape[3]),
           static_cast<T>(1 / static_cast<double>(pixels)), dy.as<T>(), dx.as<T>());
   });
 }

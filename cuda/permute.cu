@@ -26,15 +26,16 @@ __global__ void __launch_bounds__(threads_per_block)
 
 template <class Word>
 __global__ void __launch_bounds__(tile* tile_rows)
-    transpose_tiles(const Walk walk, const Word* x, Word* y, int64_t tiles) {
+    transpose_tiles(const Walk walk, const Word* x, Word* y, Divisor across, Divisor down, int64_t tiles) {
   using Row = Word[tile + 1];  // one more, against bank conflicts
   XENT_SHARED(Row, values, tile);
   const auto last = walk.parts[0], other = walk.parts[walk.contiguous];
-  const int64_t across = (last.extent + tile - 1) / tile, down = (other.extent + tile - 1) / tile;
   const int lane = static_cast<int>(threadIdx.x), first = static_cast<int>(threadIdx.y);
   for (int64_t item = blockIdx.x; item < tiles; item += gridDim.x) {
-    const auto start = walk.start(item / (across * down));
-    const int64_t column = item % across * tile, row = item / across % down * tile;
+    const auto [line, place] = across.of(item);
+    const auto [matrix, level] = down.of(line);
+    const auto start = walk.start(matrix);
+    const int64_t column = place * tile, row = level * tile;
     const int64_t columns = last.extent - column, rows = other.extent - row;
     for (int c = first; c < tile; c += tile_rows)
       if (c < columns && lane < rows) values[c][lane] = x[start.from + (column + c) * last.from + row + lane];
@@ -77,7 +78,7 @@ void permute(const Call& call, const Slice& x, const Axes& axes, const Slice& y)
     const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles, most_blocks));
     dispatch_word(size, [&]<class Word>() {
       start(call, "permute", {blocks, dim3(tile, tile_rows)}, transpose_tiles<Word>, walk, x.as<Word>(), y.as<Word>(),
-            tiles);
+            Divisor(across), Divisor(down), tiles);
     });
   }
 }

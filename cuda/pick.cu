@@ -2,6 +2,7 @@
 //
 // Reads one element of a row, whatever its length. A row whose index is no class has no element: NaN, and a gradient
 // of zeros, beside the error that check_labels has noted.
+#include <xent/cuda/divisor.cuh>
 #include <xent/cuda/label_check.cuh>
 
 namespace xent::cuda {
@@ -17,11 +18,11 @@ __global__ void pick(const T* x, Labels index, T* y) {
 }
 
 template <class T>
-__global__ void pick_grad(const T* dy, Labels index, T* dx) {
+__global__ void pick_grad(const T* dy, Labels index, Divisor classes, T* dx) {
   const int64_t elements = index.count * index.classes;
   for (int64_t i = first_index(); i < elements; i += grid_stride()) {
-    const int64_t r = i / index.classes;
-    dx[i] = i - r * index.classes == index[r] ? dy[r] : T(0);
+    const auto [r, c] = classes.of(i);
+    dx[i] = c == index[r] ? dy[r] : T(0);
   }
 }
 
@@ -48,7 +49,7 @@ void pick_grad(const Call& call) {
   const Slice &dx = call.grad_in[0], &index = call.in[1];
   dispatch_compute(dx.dtype, [&]<class T>() {
     start(call, "pick_grad", {blocks_for(dx.shape.elements())}, kernels::pick_grad<T>, call.grad_out[0].as<T>(),
-          labels_of(index, dx.shape[-1]), dx.as<T>());
+          labels_of(index, dx.shape[-1]), Divisor(dx.shape[-1]), dx.as<T>());
   });
 }
 
