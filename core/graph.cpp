@@ -13,7 +13,7 @@ Graph::Graph(Device device, const std::function<void()>& work) : device_(device)
   try {
     work();
   } catch (...) {
-    if (void* half = functions.end_capture(device.index)) functions.release_graph(device.index, half);
+    functions.drop_capture(device.index);
     throw;
   }
   graph_ = functions.end_capture(device.index);

@@ -20,11 +20,12 @@ struct Memory {
   // What a device has that works apart from the host: null where a kernel has run when it returns. There the functions
   // above come after what was launched before, and copy_to_host throws what a kernel could not: a LabelError.
   Stream (*stream)(int index) = nullptr;
-  void (*lock)(int index) = nullptr;  // other threads' launches wait; a thread may lock more than once
-  void (*unlock)(int index) = nullptr;
+  void (*lock)(int index) = nullptr;           // other threads' launches wait; a thread may lock more than once
+  void (*unlock)(int index) = nullptr;         // throws nothing
   void (*wait)(int index) = nullptr;           // until all that was launched is done
   void (*begin_capture)(int index) = nullptr;  // launches of this thread are noted from here on, and do not run
   void* (*end_capture)(int index) = nullptr;   // makes a graph of them; null if they cannot be one
+  void (*drop_capture)(int index) = nullptr;   // the same, but makes nothing of them; throws nothing
   void (*launch_graph)(int index, void* graph) = nullptr;
   void (*release_graph)(int index, void* graph) = nullptr;
 };

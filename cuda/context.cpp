@@ -30,6 +30,16 @@ const Devices& devices() {
   return found;
 }
 
+struct Contexts {
+  std::mutex mutex;
+  std::map<int, std::unique_ptr<Context>> by_index;
+};
+
+Contexts& contexts() {
+  static auto& all = *new Contexts;
+  return all;
+}
+
 }  // namespace
 
 void require_device(int index) {
@@ -57,13 +67,16 @@ Context::Context(int index) {
 
 Context& context(int index) {
   require_device(index);
-  static std::mutex mutex;
-  static auto& contexts = *new std::map<int, std::unique_ptr<Context>>;
-  std::scoped_lock lock(mutex);
-  std::unique_ptr<Context>& found = contexts[index];
+  std::scoped_lock lock(contexts().mutex);
+  std::unique_ptr<Context>& found = contexts().by_index[index];
   if (!found) found = std::make_unique<Context>(index);
   else check(cudaSetDevice(index), "cudaSetDevice");
   return *found;
+}
+
+Context& known_context(int index) noexcept {
+  std::scoped_lock lock(contexts().mutex);
+  return *contexts().by_index.find(index)->second;
 }
 
 void wait(Context& on) {

@@ -27,9 +27,12 @@ struct Context {
 void require_device(int index);
 
 // Returns the context of a device, made when first asked for, and makes that device the calling thread's current one.
-// Throws as require_device does. Contexts are never destroyed: tensors in static
-// storage may outlive every other static object.
+// Throws as require_device does, and whatever a kernel before has broken. Contexts are never destroyed: tensors in
+// static storage may outlive every other static object.
 Context& context(int index);
+
+// The same of one that has been made, and asks nothing of CUDA: for destructors, which must not throw.
+Context& known_context(int index) noexcept;
 
 // Waits for all that was launched. Throws what a kernel could not: LabelError for a bad label, and then the device's
 // record is clear again.

@@ -10,15 +10,30 @@ void begin_capture(int index) {
   check(cudaStreamBeginCapture(context(index).stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
 }
 
-void* end_capture(int index) {
-  cudaGraph_t noted = nullptr;
-  cudaGraphExec_t graph = nullptr;
-  if (cudaStreamEndCapture(context(index).stream, &noted) == cudaSuccess) {
-    if (cudaGraphInstantiate(&graph, noted, 0) != cudaSuccess) graph = nullptr;
-    cudaGraphDestroy(noted);
-  }
+namespace {
+
+// Null if it was spoiled.
+cudaGraph_t noted(int index) noexcept {
+  cudaGraph_t graph = nullptr;
+  if (cudaStreamEndCapture(known_context(index).stream, &graph) == cudaSuccess) return graph;
   cudaGetLastError();
+  return nullptr;
+}
+
+}  // namespace
+
+void* end_capture(int index) {
+  const cudaGraph_t kernels = noted(index);
+  if (!kernels) return nullptr;
+  cudaGraphExec_t graph = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&graph, kernels, 0);
+  cudaGraphDestroy(kernels);
+  check(status, "cudaGraphInstantiate");
   return graph;
+}
+
+void drop_capture(int index) noexcept {
+  if (const cudaGraph_t kernels = noted(index)) cudaGraphDestroy(kernels);
 }
 
 void launch_graph(int index, void* graph) {

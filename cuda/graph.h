@@ -5,7 +5,13 @@
 namespace xent::cuda {
 
 void begin_capture(int index);
-void* end_capture(int index);  // null if the capture was spoiled: a kernel waited, or took memory
+
+// Returns null if the capture was spoiled: a kernel waited, or took memory. Throws DeviceError if CUDA cannot make a
+// graph of it, for want of memory, say.
+void* end_capture(int index);
+
+void drop_capture(int index) noexcept;  // ends it, and makes nothing of it
+
 void launch_graph(int index, void* graph);
 void release_graph(int index, void* graph);
 

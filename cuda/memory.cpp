@@ -64,10 +64,11 @@ constexpr Memory cuda_memory = {
           return Stream{.handle = on.stream, .errors = on.errors};
         },
     .lock = [](int index) { context(index).mutex.lock(); },
-    .unlock = [](int index) { context(index).mutex.unlock(); },
+    .unlock = [](int index) { known_context(index).mutex.unlock(); },
     .wait = [](int index) { check(cudaStreamSynchronize(context(index).stream), "cudaStreamSynchronize"); },
     .begin_capture = begin_capture,
     .end_capture = end_capture,
+    .drop_capture = drop_capture,
     .launch_graph = launch_graph,
     .release_graph = release_graph,
 };

@@ -80,6 +80,8 @@ endforeach()
 
 # A machine without a driver, as far as this program can tell.
 target_link_options(cuda_no_driver PRIVATE -Wl,--wrap=cudaGetDeviceCount)
+# And one whose GPU breaks.
+target_link_options(cuda_broken PRIVATE -Wl,--wrap=cudaSetDevice -Wl,--wrap=cudaGraphInstantiate)
 
 # The program of planted bugs in three builds, or in a build with sanitizers in that one.
 add_executable(emulator_finds emulator_finds.cpp)
