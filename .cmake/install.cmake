@@ -27,7 +27,9 @@ foreach(header
     mxnet_labels
     onnxruntime_check
     optimizer_steps
+    overlap
     permute
+    plan
     pool2d
     prefetch
     random_attrs

@@ -1,11 +1,11 @@
 // apply and launch: what happens between calling an op and its kernel running.
 #include <algorithm>
 #include <cstddef>
-#include <functional>
 
-#include <xent/core/memory.h>
 #include <xent/core/join.h>
+#include <xent/core/memory.h>
 #include <xent/core/op.h>
+#include <xent/core/overlap.h>
 #include <xent/core/profile.h>
 #include <xent/core/require.h>
 #include <xent/core/step_state.h>
@@ -35,12 +35,8 @@ Specs specs_of(const Op& op, std::span<const Tensor> inputs, Device& device) {
 }
 
 // Says whether two slices share some bytes, but are not the same ones all through.
-bool overlap(const Slice& a, const Slice& b) {
-  const auto* first = static_cast<const std::byte*>(a.data);
-  const auto* second = static_cast<const std::byte*>(b.data);
-  const auto bytes = [](const Slice& x) { return static_cast<size_t>(x.shape.elements()) * size_of(x.dtype); };
-  const bool same = first == second && bytes(a) == bytes(b);
-  return !same && std::less<>()(first, second + bytes(b)) && std::less<>()(second, first + bytes(a));
+bool partly_overlap(const Slice& a, const Slice& b) {
+  return overlap(a, b) && !(a.data == b.data && end_of(a) == end_of(b));
 }
 
 void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& outputs, const Attrs& attrs,
@@ -57,7 +53,7 @@ void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& ou
   const auto same = [&](size_t i, size_t j) { return op.backward && i != j && in[i].data == in[j].data; };
   for (size_t i = 0; i < inputs.size(); ++i)
     for (size_t j = 0; updated(i) && j < inputs.size(); ++j)
-      require<ArgumentError>(!in[j] || !(overlap(in[i], in[j]) || same(i, j)),
+      require<ArgumentError>(!in[j] || !(partly_overlap(in[i], in[j]) || same(i, j)),
                              "{}: inputs {} and {} overlap in memory, and {} is updated", op.name, i, j, i);
   // What a differentiable op writes to an input without a gradient is a constant to every tape, as are its outputs
   // without one: running statistics, a generator's state.

@@ -1,21 +1,14 @@
 #include <xent/core/join.h>
 
-#include <functional>
 #include <utility>
+
+#include <xent/core/overlap.h>
 
 namespace xent {
 
 namespace {
 
 thread_local Joined* innermost = nullptr;
-
-bool touch(const Slice& a, const Slice& b) {
-  const auto begin = [](const Slice& x) { return static_cast<const std::byte*>(x.data); };
-  const auto end = [&](const Slice& x) {
-    return begin(x) + static_cast<size_t>(x.shape.elements()) * size_of(x.dtype);
-  };
-  return a && b && std::less<>()(begin(a), end(b)) && std::less<>()(begin(b), end(a));
-}
 
 }  // namespace
 
@@ -41,7 +34,7 @@ bool Joined::can_take(const Op& op, const Call& call, Device device) const {
   const auto updated = [&](size_t i) { return op.updates >> i % call.in.size() & 1; };
   for (size_t i = 0; i < in_.size(); ++i)
     for (size_t j = 0; j < call.in.size(); ++j)
-      if ((updated(i) || updated(j)) && touch(in_[i], call.in[j])) return false;
+      if ((updated(i) || updated(j)) && overlap(in_[i], call.in[j])) return false;
   return true;
 }
 
