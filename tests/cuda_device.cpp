@@ -3,13 +3,14 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include <xent/core/fill.h>
+#include <xent/core/graph.h>
 #include <xent/core/memory.h>
 #include <xent/cuda/context.h>
 #include <xent/xent.h>
@@ -39,6 +40,10 @@ Tensor hard_numbers(int64_t count) {
   for (int64_t i = 0; i < count; ++i) values.push_back(numbers[static_cast<size_t>(i) % std::size(numbers)]);
   return Tensor::from(values, {count});
 }
+
+// Of the program, as what main leaves behind: CUDA ends before they do.
+Tensor kept_tensor;
+std::optional<Graph> kept_graph;
 
 // Writes the record as a kernel would.
 void set_record(const cuda::ErrorRecord& record) {
@@ -151,9 +156,9 @@ TEST_CASE("a value is read from the device, and written to it") {
 TEST_CASE("what cannot be done with the device is a DeviceError with the way out") {
   const Tensor here = Tensor::zeros({2}), x = there(here);
   CHECK(is_available(Device::cuda()));
-  CHECK_FALSE(is_available(Device::cuda(1)));
+  CHECK_FALSE(is_available(Device::cuda(1000)));
   CHECK_FALSE(is_available(Device::cuda(-1)));
-  CHECK_THROWS_WITH_AS(here.to(Device::cuda(1)), "cuda:1: this machine has 1 CUDA device, cuda:0", DeviceError);
+  CHECK_THROWS_WITH_AS(here.to(Device::cuda(1000)), doctest::Contains("cuda:1000: this machine has "), DeviceError);
   CHECK_THROWS_AS(Tensor::zeros({2}, DType::f32, Device::cuda(-1)), DeviceError);
   CHECK_THROWS_WITH_AS(x.data<float>(), "data: the tensor is on cuda:0; use to_vector() or to(Device::cpu())",
                        DeviceError);
@@ -170,12 +175,12 @@ TEST_CASE("more memory than there is is a DeviceError, and the device works on")
 TEST_CASE("memory on the device is counted apart from the CPU's") {
   const MemoryStats before = memory_stats(Device::cuda()), on_cpu = memory_stats();
   {
-    const Tensor x = Tensor::empty({1000}, DType::f32, Device::cuda());
-    CHECK(memory_stats(Device::cuda()).live_bytes == before.live_bytes + 4000);
+    const Tensor x = Tensor::empty({1024}, DType::f32, Device::cuda());  // on a GPU a block of just that size
+    CHECK(memory_stats(Device::cuda()).live_bytes == before.live_bytes + 4096);
     CHECK(memory_stats(Device::cuda()).requests == before.requests + 1);
   }
   CHECK(memory_stats(Device::cuda()).live_bytes == before.live_bytes);
-  CHECK(memory_stats(Device::cuda()).peak_live_bytes >= before.live_bytes + 4000);
+  CHECK(memory_stats(Device::cuda()).peak_live_bytes >= before.live_bytes + 4096);
   CHECK(memory_stats().requests == on_cpu.requests);
 }
 
@@ -221,16 +226,10 @@ TEST_CASE("a bad label is told by the next wait, in the CPU's words, and once") 
   CHECK(x.slice(0, 1).item() == 1);
 }
 
-TEST_CASE("threads share the device") {
-  std::vector<std::thread> threads;
-  std::vector<float> sums(4);
-  for (size_t t = 0; t < sums.size(); ++t)
-    threads.emplace_back([&, t] {
-      Tensor x = Tensor::zeros({17}, DType::f32, Device::cuda());
-      const Tensor one = Tensor::full({17}, static_cast<double>(t + 1), DType::f32, Device::cuda());
-      for (int i = 0; i < 20; ++i) launch_accumulate(x, one);
-      sums[t] = x.to_vector<float>()[16];
-    });
-  for (std::thread& thread : threads) thread.join();
-  CHECK(sums == std::vector<float>{20, 40, 60, 80});
+TEST_CASE("globals on the device may end with the program, also while work is queued") {
+  kept_tensor = Tensor::ones({3}, DType::f32, Device::cuda());
+  kept_graph.emplace(Device::cuda(), [] { launch_accumulate(kept_tensor, kept_tensor); });
+  kept_graph->launch();
+  CHECK(kept_tensor.to_vector<float>() == std::vector<float>{2, 2, 2});
+  kept_graph->launch();  // nobody waits for it; a destructor that throws, or runs it, is the end of this program
 }

@@ -47,7 +47,7 @@ target_link_libraries(xent_emulated PRIVATE ${xent_libraries} emulator_blas_libr
 
 # Tests of the CUDA backend: Device::cuda() is the emulated GPU.
 file(GLOB sources CONFIGURE_DEPENDS cuda_*.cpp)
-set(races cuda_device cuda_put_back cuda_races cuda_norm cuda_metrics cuda_step)
+set(races cuda_device cuda_put_back cuda_races cuda_threads cuda_norm cuda_metrics cuda_step)
 foreach(source IN LISTS sources)
   cmake_path(GET source STEM name)
   add_executable(${name} ${source})

@@ -8,6 +8,7 @@
 #include "collectives.h"
 #include "fence.h"
 #include "memory.h"
+#include "runtime.h"
 #include "sanitizer.h"
 #include "schedule.h"
 #include "shared_memory.h"
@@ -76,9 +77,11 @@ cudaError_t enqueue_kernel(const cuda::Launch& launch, const void* kernel, std::
   const auto limit = dynamic_limit.find(kernel);
   if (launch.shared_bytes > (limit == dynamic_limit.end() ? most_static_shared_bytes : limit->second))
     return remember(cudaErrorInvalidValue);
-  check();
-  return enqueue(launch.stream, [launch, check = std::move(check), body = std::move(body)] {
-    check();
+  const int device = launch.stream ? find_stream(launch.stream)->device : current_device();
+  if (device != current_device()) return remember(cudaErrorInvalidResourceHandle);
+  check_arguments(device, check);
+  return enqueue(launch.stream, [launch, device, check = std::move(check), body = std::move(body)] {
+    check_arguments(device, check);
     run_grid(launch, body);
   });
 }

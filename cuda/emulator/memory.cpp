@@ -11,6 +11,7 @@
 
 #include <xent/cuda/launch.cuh>
 
+#include "runtime.h"
 #include "sanitizer.h"
 #include "stream.h"
 #include "threads.h"
@@ -20,7 +21,11 @@ namespace {
 
 constexpr size_t guard = 256;  // on either side; also what cudaMalloc aligns to
 
-using Allocations = std::map<const char*, size_t>;
+struct Allocation {
+  size_t bytes;
+  int device;
+};
+using Allocations = std::map<const char*, Allocation>;
 Allocations& device_memory = *new Allocations;  // never destroyed: a program's globals may free what they hold later
 Allocations& pinned_memory = *new Allocations;
 
@@ -65,36 +70,55 @@ void release_memory(char* data, size_t bytes) {
   std::free(data - guard);
 }
 
-bool contains(const Allocations& allocations, const void* begin, size_t bytes) {
+// The allocation that all these bytes belong to, or null.
+const Allocation* find(const Allocations& allocations, const void* begin, size_t bytes) {
   const char* const first = static_cast<const char*>(begin);
   auto after = allocations.upper_bound(first);
-  if (after == allocations.begin()) return false;
+  if (after == allocations.begin()) return nullptr;
   --after;
+  const Allocation& allocation = after->second;
   const size_t offset = static_cast<size_t>(first - after->first);
-  return offset <= after->second && bytes <= after->second - offset;
+  return offset <= allocation.bytes && bytes <= allocation.bytes - offset ? &allocation : nullptr;
 }
 
 int accesses = 0;
+int checked_device = 0;
 
 }  // namespace
 
-bool is_device_memory(const void* begin, size_t bytes) { return contains(device_memory, begin, bytes); }
-bool is_pinned_memory(const void* begin, size_t bytes) { return contains(pinned_memory, begin, bytes); }
+bool is_device_memory(const void* begin, size_t bytes) { return find(device_memory, begin, bytes); }
+bool is_pinned_memory(const void* begin, size_t bytes) { return find(pinned_memory, begin, bytes); }
+
+int device_of(const void* pointer) {
+  const Allocation* const allocation = find(device_memory, pointer, 0);
+  return allocation ? allocation->device : -1;
+}
+
+void check_arguments(int device, const std::function<void()>& check) {
+  checked_device = device;
+  check();
+}
 
 void check_device_pointer(const void* pointer, const char* kernel, int argument) {
-  if (pointer && !is_device_memory(pointer, 0))
+  if (!pointer) return;
+  const int device = device_of(pointer);
+  if (device < 0)
     throw KernelError(fmt::format("kernel {}: argument {} is {}, which is not in device memory, or no longer", kernel,
                                   argument, pointer));
+  if (device != checked_device)
+    throw KernelError(fmt::format("kernel {}: argument {} is memory of device {}, and the kernel runs on device {}",
+                                  kernel, argument, device, checked_device));
 }
 
 void check_guards(const char* kernel) {
   if constexpr (checks_addresses) return;  // the access itself has been reported
   static const std::string untouched(2 * guard, '\xff');
-  for (const auto& [data, bytes] : device_memory) {
+  for (const auto& [data, allocation] : device_memory) {
+    const size_t bytes = allocation.bytes;
     if (is_huge(bytes)) continue;
     const std::string_view before(data - guard, guard), behind(data + bytes, whole(bytes) - guard - bytes);
-    const auto stop_at = [kernel, all = bytes](ptrdiff_t byte) {
-      throw KernelError(fmt::format("kernel {}: wrote at byte {} of device memory of {} bytes", kernel, byte, all));
+    const auto stop_at = [&](ptrdiff_t byte) {
+      throw KernelError(fmt::format("kernel {}: wrote at byte {} of device memory of {} bytes", kernel, byte, bytes));
     };
     if (untouched.compare(0, guard, before) != 0)
       stop_at(static_cast<ptrdiff_t>(before.find_first_not_of('\xff')) - static_cast<ptrdiff_t>(guard));
@@ -105,13 +129,13 @@ void check_guards(const char* kernel) {
 
 DeviceAccess::DeviceAccess() {
   if (accesses++ > 0) return;
-  for (const auto& [data, bytes] : device_memory)
-    if (!is_huge(bytes)) allow(data, bytes);
+  for (const auto& [data, allocation] : device_memory)
+    if (!is_huge(allocation.bytes)) allow(data, allocation.bytes);
 }
 DeviceAccess::~DeviceAccess() {
   if (--accesses > 0) return;
-  for (const auto& [data, bytes] : device_memory)
-    if (!is_huge(bytes)) forbid(data, bytes);
+  for (const auto& [data, allocation] : device_memory)
+    if (!is_huge(allocation.bytes)) forbid(data, allocation.bytes);
 }
 
 }  // namespace xent::emulator
@@ -128,7 +152,7 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   if (bytes > size_t{1} << 40) return remember(cudaErrorMemoryAllocation);
   char* const data = reserve(bytes);
   if (!data) return remember(cudaErrorMemoryAllocation);
-  device_memory[data] = bytes;
+  device_memory[data] = {bytes, current_device()};
   *pointer = data;
   return cudaSuccess;
 }
@@ -139,8 +163,8 @@ cudaError_t cudaFree(void* pointer) {
   if (!pointer) return cudaSuccess;
   const auto found = device_memory.find(static_cast<char*>(pointer));
   if (found == device_memory.end()) return remember(cudaErrorInvalidValue);
-  drain_before_release();
-  const size_t bytes = found->second;
+  if (!drain_before_release()) return cudaErrorCudartUnloading;
+  const size_t bytes = found->second.bytes;
   device_memory.erase(found);
   release_memory(static_cast<char*>(pointer), bytes);
   return cudaSuccess;
@@ -150,7 +174,8 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   const DeviceLock lock;
   *total = size_t{1} << 40;
   *free = *total;
-  for (const auto& allocation : device_memory) *free -= allocation.second;
+  for (const auto& [data, allocation] : device_memory)
+    if (allocation.device == current_device()) *free -= allocation.bytes;
   return cudaSuccess;
 }
 
@@ -159,15 +184,16 @@ cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
   if (forbidden_in_capture()) return remember(cudaErrorStreamCaptureUnsupported);
   *pointer = std::malloc(bytes);
   if (!*pointer) return remember(cudaErrorMemoryAllocation);
-  pinned_memory[static_cast<char*>(*pointer)] = bytes;
+  pinned_memory[static_cast<char*>(*pointer)] = {bytes, -1};
   return cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void* pointer) {
   const DeviceLock lock;
   if (!pointer) return cudaSuccess;
-  if (pinned_memory.erase(static_cast<char*>(pointer)) == 0) return remember(cudaErrorInvalidValue);
-  drain_before_release();
+  if (!pinned_memory.contains(static_cast<char*>(pointer))) return remember(cudaErrorInvalidValue);
+  if (!drain_before_release()) return cudaErrorCudartUnloading;
+  pinned_memory.erase(static_cast<char*>(pointer));
   std::free(pointer);
   return cudaSuccess;
 }

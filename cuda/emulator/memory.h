@@ -5,12 +5,18 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 
 namespace xent::emulator {
 
 // Says whether all these bytes belong to one allocation that has not been freed.
 bool is_device_memory(const void* begin, size_t bytes);
 bool is_pinned_memory(const void* begin, size_t bytes);
+
+int device_of(const void* pointer);  // whose memory it points into; -1: nobody's
+
+// Checks the arguments of a kernel that runs on a device: whatever check_device_pointer is asked of must be there.
+void check_arguments(int device, const std::function<void()>& check);
 
 // Throws KernelError if somebody wrote beside an allocation.
 void check_guards(const char* kernel);

@@ -1,7 +1,10 @@
-// The device as programs ask for it: one, with the limits of compute capability 9.0 and few multiprocessors, so that
-// loops over a grid go round more than once.
+// The devices as programs ask for them: alike, with the limits of compute capability 9.0 and few multiprocessors, so
+// that loops over a grid go round more than once.
+#include "runtime.h"
+
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstring>
 
 #include "memory.h"
@@ -13,23 +16,38 @@ using namespace xent::emulator;
 namespace {
 
 constexpr int multiprocessors = 2;
+std::atomic<int> devices = 1;
+thread_local int this_device = 0;
+
+bool exists(int device) { return device >= 0 && device < devices; }
 
 }  // namespace
+
+namespace xent::emulator {
+
+void set_device_count(int count) { devices = count; }
+int current_device() { return this_device; }
+
+}  // namespace xent::emulator
 
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = devices;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = this_device;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : remember(cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int device) {
+  if (!exists(device)) return remember(cudaErrorInvalidDevice);
+  this_device = device;
+  return cudaSuccess;
+}
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  if (device != 0) return remember(cudaErrorInvalidDevice);
+  if (!exists(device)) return remember(cudaErrorInvalidDevice);
   switch (attribute) {
     case cudaDevAttrMaxThreadsPerBlock: *value = 1024; return cudaSuccess;
     case cudaDevAttrWarpSize: *value = 32; return cudaSuccess;
@@ -43,7 +61,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  if (device != 0) return remember(cudaErrorInvalidDevice);
+  if (!exists(device)) return remember(cudaErrorInvalidDevice);
   *properties = {};
   std::strcpy(properties->name, "xent emulator");
   properties->major = 9;
@@ -59,8 +77,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
   const DeviceLock lock;
   *attributes = {};
-  const bool on_device = is_device_memory(pointer, 0), pinned = is_pinned_memory(pointer, 0);
+  const int device = device_of(pointer);
+  const bool on_device = device >= 0, pinned = is_pinned_memory(pointer, 0);
   attributes->type = on_device ? cudaMemoryTypeDevice : pinned ? cudaMemoryTypeHost : cudaMemoryTypeUnregistered;
+  if (on_device) attributes->device = device;
   if (on_device) attributes->devicePointer = const_cast<void*>(pointer);
   if (pinned) attributes->hostPointer = const_cast<void*>(pointer);
   return cudaSuccess;
@@ -79,6 +99,8 @@ const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorCudartUnloading: return "cudaErrorCudartUnloading";
+    case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
     case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
     case cudaErrorIllegalState: return "cudaErrorIllegalState";
     case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";

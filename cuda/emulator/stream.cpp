@@ -1,6 +1,7 @@
 #include "stream.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <deque>
 #include <exception>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "memory.h"
+#include "runtime.h"
 #include "schedule.h"
 #include "site.h"
 
@@ -17,8 +19,9 @@ namespace {
 
 // Never destroyed: a program's globals may destroy streams later. The first is stream 0.
 auto& streams = *new std::vector<std::shared_ptr<CUstream_st>>;
-cudaError_t last_error = cudaSuccess;
+thread_local cudaError_t last_error = cudaSuccess;
 std::exception_ptr kept_error;
+bool unloaded = false;
 
 void run_first(CUstream_st& stream) {
   const Work work = std::move(stream.queue.front());
@@ -38,7 +41,10 @@ void run_first(CUstream_st& stream) {
 }  // namespace
 
 std::shared_ptr<CUstream_st> find_stream(cudaStream_t stream) {
-  if (streams.empty()) streams.push_back(std::make_shared<CUstream_st>());
+  if (streams.empty()) {
+    streams.push_back(std::make_shared<CUstream_st>());
+    std::atexit([] { unloaded = true; });  // before the destructors of globals, which were made before main
+  }
   if (!stream) return streams.front();
   for (const auto& known : streams)
     if (known.get() == stream) return known;
@@ -61,6 +67,7 @@ cudaError_t remember(cudaError_t error) {
 }
 
 cudaError_t enqueue(cudaStream_t stream, Work work) {
+  if (unloaded) return cudaErrorCudartUnloading;
   CUstream_st& to = *find_stream(stream);
   if (!stream && forbidden_in_capture()) return remember(cudaErrorStreamCaptureImplicit);
   if (to.capture) {
@@ -94,12 +101,14 @@ void drain_all() {
   }
 }
 
-void drain_before_release() {
+bool drain_before_release() {
+  if (unloaded) return false;
   try {
     drain_all();
   } catch (...) {
     kept_error = std::current_exception();
   }
+  return true;
 }
 
 bool forbidden_in_capture() {
@@ -122,6 +131,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   const DeviceLock lock;
   find_stream(nullptr);  // stream 0 is the first
   *stream = streams.emplace_back(std::make_shared<CUstream_st>()).get();
+  (*stream)->device = current_device();
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
@@ -129,7 +139,7 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWith
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const DeviceLock lock;
   if (!stream) return remember(cudaErrorInvalidResourceHandle);
-  drain_before_release();
+  if (!drain_before_release()) return cudaErrorCudartUnloading;
   std::erase_if(streams, [&](const auto& known) { return known.get() == stream; });
   return cudaSuccess;
 }

@@ -25,6 +25,7 @@ struct CUgraphExec_st {
   std::vector<xent::emulator::Work> work;
 };
 struct CUstream_st {
+  int device = 0;
   std::deque<xent::emulator::Work> queue;
   uint64_t queued = 0, done = 0;        // how much there has ever been of it
   std::unique_ptr<CUgraph_st> capture;  // while it is being captured
@@ -56,7 +57,8 @@ void drain(cudaStream_t stream);
 void drain_all();
 
 // The same for who frees or destroys something, often in a destructor: what the work throws is kept for the next drain.
-void drain_before_release();
+// Returns false, and runs nothing, when the program ends: CUDA ends before the globals do, and what is queued is lost.
+bool drain_before_release();
 
 // Runs a stream until it has done so much.
 void run_until(CUstream_st& stream, uint64_t number);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "../memory.h"
+#include "../runtime.h"
 #include "../stream.h"
 #include "matmul.h"
 
@@ -168,6 +169,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
   if (const cublasStatus_t status = matmul.check(); status != CUBLAS_STATUS_SUCCESS) return status;
   if (const cublasStatus_t status = matmul.check_pointers(); status != CUBLAS_STATUS_SUCCESS) return status;
   if (workspace_bytes > 0 && !is_device_memory(workspace, workspace_bytes)) return CUBLAS_STATUS_INVALID_VALUE;
+  const int device = find_stream(stream)->device;
+  if (device != current_device() || (workspace && device_of(workspace) != device) || device_of(d) != device)
+    return CUBLAS_STATUS_EXECUTION_FAILED;
   check_operand(matmul.a, "cublasLtMatmul", "A");
   check_operand(matmul.b, "cublasLtMatmul", "B");
   check_operand(matmul.d, "cublasLtMatmul", "D");
