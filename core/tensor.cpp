@@ -149,25 +149,23 @@ void Tensor::copy_from(const Tensor& source) {
   void* to = raw();
   const void* from = source.raw();
   const Device here = device(), there = source.device();
+  if (here != there) require_outside_step("copy_from another device", "copy before the Step");
+  note_update(*this, {&source, 1});   // first: a device may tell of an error when all is written
   if (source.storage_ == storage_) {  // views that may overlap: by way of other bytes
     const Tensor between = empty(shape_, dtype_, here);
     launch_copy(between, source);
     launch_copy(*this, between);
   } else if (there == here) {
     launch_copy(*this, source);
+  } else if (there == Device::cpu()) {
+    memory(here).copy_from_host(here.index, to, from, bytes());
+  } else if (here == Device::cpu()) {
+    memory(there).copy_to_host(there.index, to, from, bytes());
   } else {
-    require_outside_step("copy_from another device", "copy before the Step");
-    if (there == Device::cpu()) {
-      memory(here).copy_from_host(here.index, to, from, bytes());
-    } else if (here == Device::cpu()) {
-      memory(there).copy_to_host(there.index, to, from, bytes());
-    } else {
-      std::vector<std::byte> host(bytes());
-      memory(there).copy_to_host(there.index, host.data(), from, bytes());
-      memory(here).copy_from_host(here.index, to, host.data(), bytes());
-    }
+    std::vector<std::byte> host(bytes());
+    memory(there).copy_to_host(there.index, host.data(), from, bytes());
+    memory(here).copy_from_host(here.index, to, host.data(), bytes());
   }
-  note_update(*this, {&source, 1});
 }
 
 void Tensor::fill(double value) {

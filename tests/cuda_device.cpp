@@ -226,6 +226,15 @@ TEST_CASE("a bad label is told by the next wait, in the CPU's words, and once") 
   CHECK(x.slice(0, 1).item() == 1);
 }
 
+TEST_CASE("a copy to the CPU that tells of a bad label has written, and the version says so") {
+  const Tensor x = Tensor::ones({2}, DType::f32, Device::cuda()), here = Tensor::zeros({2});
+  const uint64_t before = here.storage()->version();
+  set_record({.kind = cuda::ErrorRecord::Kind::label, .op = "pick", .row = 0, .label = 9, .classes = 4});
+  CHECK_THROWS_AS(Tensor(here).copy_from(x), LabelError);
+  CHECK(here.to_vector<float>() == std::vector<float>{1, 1});
+  CHECK(here.storage()->version() == before + 1);
+}
+
 TEST_CASE("globals on the device may end with the program, also while work is queued") {
   kept_tensor = Tensor::ones({3}, DType::f32, Device::cuda());
   kept_graph.emplace(Device::cuda(), [] { launch_accumulate(kept_tensor, kept_tensor); });
