@@ -77,6 +77,13 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
                          "Loader: resident is for a data set that has its samples in memory as bytes, as ImageDataset "
                          "has; leave it out, and batches are copied to {}",
                          options.device);
+  const Shape expected = batch_shape(size(), sample_shape_);
+  require<ShapeError>(samples.pixels.shape() == expected && samples.labels.shape() == Shape{size()},
+                      "Loader: the data set has {} samples of {}, but bytes of {} and labels {}", size(), sample_shape_,
+                      samples.pixels.shape(), samples.labels.shape());
+  require<DTypeError>(samples.pixels.dtype() == DType::u8 && samples.labels.dtype() == DType::u8,
+                      "Loader: the bytes of a data set are {} with labels of {}, expected u8 for both",
+                      samples.pixels.dtype(), samples.labels.dtype());
   pixels_ = samples.pixels.to(options.device);
   labels_ = samples.labels.to(options.device);
 }

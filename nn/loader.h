@@ -57,7 +57,8 @@ class Loader {
 
   // The data set must outlive the Loader and keep its size. Throws ArgumentError for a data set without samples, a
   // batch below 1, or if drop_last leaves no batch; ShapeError for samples of rank 8; DeviceError if there is no memory
-  // for the order of so many samples, or no such device; ArgumentError if it is to be resident and has no bytes.
+  // for the order of so many samples, or no such device; ArgumentError if it is to be resident and has no bytes,
+  // ShapeError or DTypeError if these are not what it has by its own account.
   explicit Loader(const Dataset& dataset, const LoaderOptions& options = {});
   explicit Loader(const Dataset&& temporary, const LoaderOptions& options = {}) = delete;
 
