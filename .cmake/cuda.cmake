@@ -14,7 +14,9 @@ if(NOT XENT_CUDA STREQUAL "OFF")
   # The toolkit's usual place is often not on the PATH.
   find_program(XENT_NVCC nvcc HINTS ENV CUDA_PATH ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin
     DOC "The CUDA compiler")
-  find_library(XENT_CUDA_DRIVER NAMES libcuda.so.1 cuda DOC "The library of the GPU's driver")
+  # The last two are where containers and Windows' Linux have it.
+  find_library(XENT_CUDA_DRIVER NAMES libcuda.so.1 PATHS /usr/local/nvidia/lib64 /usr/lib/wsl/lib
+    DOC "The library of the GPU's driver")
   if(XENT_CUDA STREQUAL "AUTO" AND NOT XENT_CUDA_DRIVER)
     set(reason "no GPU driver; XENT_CUDA=ON builds it all the same")
   elseif(NOT XENT_NVCC AND NOT CMAKE_CUDA_COMPILER)
@@ -28,8 +30,10 @@ if(XENT_WITH_CUDA)
   if(NOT CMAKE_CUDA_COMPILER)
     set(CMAKE_CUDA_COMPILER "${XENT_NVCC}" CACHE FILEPATH "The CUDA compiler")
   endif()
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)  # A100 and H100, and what comes after them as PTX
-    set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 120 CACHE STRING "Compute capabilities to compile kernels for")
+  # A100, H100 and the last GeForce. Code for 8.0 runs on all 8.x; whatever else there is, the B200's 10.0 say, takes the
+  # PTX of 9.0, which the driver compiles: that of 12.0 would be of no use to it.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90 120-real CACHE STRING "Compute capabilities to compile kernels for")
   endif()
   include(CheckLanguage)
   check_language(CUDA)

@@ -43,7 +43,8 @@ Loader::Position position_in(const StoredTensor& stored) {
   return {element<uint64_t>(stored, 0), element<int64_t>(stored, 1), element<int64_t>(stored, 2)};
 }
 
-// Writes what was read over a value. Nothing here throws: no memory is taken, and everything was checked.
+// Writes what was read over a value. Nothing here throws, unless a GPU breaks: no memory is taken, and everything was
+// checked.
 void assign(const Tensor& tensor, const StoredTensor& stored) {
   if (tensor.elements() == 0) return;
   memory(tensor.device()).copy_from_host(tensor.device().index, tensor.raw(), stored.bytes, tensor.bytes());
