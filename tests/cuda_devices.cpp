@@ -65,6 +65,14 @@ TEST_CASE("tensors go from one GPU to another, and do not mix") {
   CHECK(x.to_vector<float>() == std::vector<float>{4, 6, 3});
 }
 
+TEST_CASE("a kernel that touches another GPU's memory is found") {
+  const Tensor x = Tensor::ones({3}, DType::f32, first), y = Tensor::ones({3}, DType::f32, second);
+  CHECK_THROWS_WITH(launch_accumulate(x, y),
+                    "kernel accumulate: argument 1 is memory of device 1, and the kernel runs on device 0");
+  launch_accumulate(x, x);
+  CHECK(x.to_vector<float>() == std::vector<float>{2, 2, 2});
+}
+
 TEST_CASE("memory of each GPU is counted by itself") {
   const MemoryStats on_first = memory_stats(first), on_second = memory_stats(second);
   const Tensor x = Tensor::empty({1000}, DType::f32, second);
