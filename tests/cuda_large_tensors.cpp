@@ -10,6 +10,8 @@
 #include <xent/core/memory.h>
 #include <xent/cuda/axis_sum.cuh>
 #include <xent/cuda/context.h>
+#include <xent/ops/all_ops.h>
+#include <xent/ops/batch_norm2d.h>
 #include <xent/xent.h>
 
 #include "cuda_orders.h"
@@ -187,6 +189,38 @@ TEST_CASE("norms of more than 2^31 elements") {
   const double h = (4 - mean) * inverse;
   CHECK(last(result.y) == near(h));
   CHECK(last(result.dx) == near(inverse * (5 - 5 / count - h * 5 * h / count)));
+}
+
+TEST_CASE("batch norms of more than 2^31 channels") {
+  const AtTheEnd scope;
+  const auto near = [](double number) { return doctest::Approx(number).epsilon(1e-4); };
+  {
+    const double mean = 4.0 / 3, variance = 16.0 / 3 - mean * mean, inverse = 1 / std::sqrt(variance + 1e-5);
+    const double h = (4 - mean) * inverse;
+    const Tensor x = with_last({3, 1, 1, large}, 4), weight = with_last({large}, 3), bias = with_last({large}, 1);
+    const Tensor running_mean = zeros({large}), running_var = zeros({large});
+    const BatchNormAttrs attrs = {.momentum = 0.1, .epsilon = 1e-5};
+    const Tensors out = apply(batch_norm2d_op, {x, weight, bias, running_mean, running_var}, attrs);
+    CHECK(last(out[0]) == near(3 * h + 1));
+    CHECK(last(running_mean) == near(0.1 * mean));
+    CHECK(last(running_var) == near(0.1 * variance * 3 / 2));
+    // Backward without a tape, which would copy the running statistics.
+    const Tensor dy = with_last(x.shape(), 5), dx = zeros(x.shape()), dw = zeros({large}), db = zeros({large});
+    const Slice in[] = {slice_of(x), slice_of(weight), slice_of(bias), {}, {}};
+    const Slice kept[] = {{}, slice_of(out[1]), slice_of(out[2])};
+    const Slice grad_in[] = {slice_of(dx), slice_of(dw), slice_of(db), {}, {}}, grad_out[] = {slice_of(dy), {}, {}};
+    const Call call = {.in = in, .out = kept, .grad_in = grad_in, .grad_out = grad_out, .attrs = attrs};
+    launch(batch_norm2d_op, batch_norm2d_op.backward, call, Device::cuda());
+    CHECK(last(dx) == near(3 * inverse * (5 - 5.0 / 3 - h * 5 * h / 3)));
+    CHECK(last(dw) == near(5 * h));
+    CHECK(last(db) == 5);
+  }
+  release_cached_memory(Device::cuda());
+  const Tensor weight = with_last({large}, 3), mean = with_last({large}, 1), variance = with_last({large}, 3), none;
+  const Result result = run(with_last({1, 1, 1, large}, 4),
+                            [&](const Tensor& x) { return batch_norm2d_frozen(x, weight, none, mean, variance); });
+  CHECK(last(result.y) == near(3 * 3 / std::sqrt(3.0)));
+  CHECK(last(result.dx) == near(3 * 5 / std::sqrt(3.0)));
 }
 
 TEST_SUITE_END();
