@@ -1,0 +1,252 @@
+// softmax_cross_entropy on CUDA with more than 2^31 rows, or classes: a kernel is launched with so many blocks that
+// each has a few rows, and the last one alone is run; what a row does is called with a group of few threads far apart.
+#include <cmath>
+#include <cstdint>
+
+#include <doctest/doctest.h>
+
+#include <xent/cuda/loss_backward.cuh>
+#include <xent/cuda/loss_block.cuh>
+#include <xent/cuda/loss_general.cuh>
+#include <xent/cuda/loss_registers.cuh>
+#include <xent/cuda/loss_tile.cuh>
+#include <xent/cuda/loss_validate.cuh>
+#include <xent/cuda/loss_warp.cuh>
+
+#include "cuda_large.h"
+#include "emulator_array.h"
+
+using cuda::Divisor, cuda::FloatingNumbers, cuda::LossExtras, cuda::LossRows, cuda::LossScalars, cuda::LossTarget;
+namespace kernels = cuda::kernels;
+
+namespace {
+
+constexpr int64_t rows = int64_t{3} << 30, classes = 4, logits = rows * classes;
+constexpr auto last_row = static_cast<size_t>(rows - 1);
+constexpr unsigned third = 1 << 30;  // a grid whose blocks have three rows each
+
+template <class T>
+FloatingNumbers numbers(const DeviceArray<T>& array) {
+  return {array.data(), dtype_of<T>};
+}
+
+void run_last_block(const char* name, unsigned blocks, unsigned threads, size_t shared, const auto& kernel,
+                    const auto&... arguments) {
+  const emulator::ScheduleScope scope({emulator::Order::last_block});
+  check(cuda::launch({name, blocks, threads, shared}, kernel, arguments...));
+  check(cudaDeviceSynchronize());
+}
+
+// The last row has a weight, label 1, and logits 0, 3, 0, 0. All others weigh nothing.
+struct ManyRows {
+  DeviceArray<float> x{logits}, dx{logits}, statistics{2 * rows}, losses{rows}, weights{rows};
+  DeviceArray<uint8_t> labels{rows};
+  DeviceArray<double> partial{rows}, total{1};
+  DeviceArray<LossScalars> scalars{{LossScalars{.by = 1, .factor = 1}}};
+  const double log_sum = std::log(std::exp(3) + 3);  // of the last row
+
+  ManyRows() {
+    x.set(logits - 3, 3);
+    labels.set(last_row, 1);
+    weights.set(last_row, 2);
+  }
+  LossTarget target() const {
+    return {.labels = {.data = labels.data(), .dtype = DType::u8, .count = rows, .classes = classes},
+            .distribution = {},
+            .class_weights = {},
+            .element_weights = numbers(weights),
+            .inner = {}};
+  }
+  LossRows<float> of() const {
+    LossRows<float> all;
+    all.logits = x.data();
+    all.target = target();
+    all.scalars = scalars.data();
+    all.reduces = false;
+    all.grad = dx.data();
+    all.statistics = statistics.data();
+    all.loss = numbers(losses);
+    all.total = total.data();
+    all.partial = partial.data();
+    return all;
+  }
+  void check_loss() const {
+    CHECK(losses.value(last_row) == doctest::Approx(2 * (log_sum - 3)));
+    CHECK(statistics.value(2 * rows - 2) == 3);
+    CHECK(statistics.value(2 * rows - 1) == doctest::Approx(log_sum - 3));
+  }
+  void check_grad() const {
+    CHECK(dx.value(logits - 3) == doctest::Approx(2 * (std::exp(3 - log_sum) - 1)));
+    CHECK(dx.value(logits - 1) == doctest::Approx(2 * std::exp(-log_sum)));
+  }
+};
+
+// A group whose threads are far apart: of a long row, this one has a few elements, the first and the last among them.
+struct SparseGroup {
+  static constexpr int stride = 1 << 24, rows_per_block = 1;
+  int first() const { return 0; }
+  void sync() const {}
+  template <class Sum>
+  Sum sum(Sum value) const {
+    return value;
+  }
+};
+constexpr int64_t many_classes = (int64_t{1} << 31) + SparseGroup::stride + 1;
+constexpr auto last_class = static_cast<size_t>(many_classes - 1);
+constexpr double others =
+    static_cast<double>(many_classes / SparseGroup::stride);  // that the group has beside the last
+
+}  // namespace
+
+TEST_SUITE_BEGIN("large" * doctest::skip(looks_for_races));
+
+TEST_CASE("more than 2^31 rows in tiles, by warps, in registers, by blocks, and of any kind") {
+  const auto check_rows = [](const auto& launch) {
+    const ManyRows many;
+    launch(many);
+    many.check_loss();
+    many.check_grad();
+  };
+  check_rows([](const ManyRows& many) {
+    const size_t shared = cuda::tile_rows * sizeof(float) * cuda::tile_stride<float>(classes);
+    run_last_block("tiles", rows / cuda::tile_rows, cuda::tile_rows, shared, kernels::loss_of_tiles<float, false>,
+                   many.of());
+  });
+  check_rows([](const ManyRows& many) {
+    run_last_block("warps", rows / 4, cuda::warp_threads, 0, kernels::loss_of_warps<float, 4, false>, many.of());
+  });
+  check_rows([](const ManyRows& many) {
+    run_last_block("registers", third, 256, 0, kernels::loss_in_registers<float, 256, false>, many.of());
+  });
+  check_rows([](const ManyRows& many) {
+    run_last_block("blocks", third, cuda::block_threads, 0, kernels::loss_of_blocks<float, false>, many.of());
+  });
+  check_rows([](const ManyRows& many) {
+    const LossExtras extras = {.plain = true, .grad = numbers(many.dx)};
+    run_last_block("general", rows / 8, cuda::group_threads, 0, kernels::loss_general<float, cuda::WarpGroup>,
+                   many.of(), extras);
+  });
+}
+
+TEST_CASE("the gradient of more than 2^31 rows: in packs, one by one, and of rows of any kind") {
+  const auto check_rows = [](const auto& launch) {
+    const ManyRows many;
+    many.statistics.set(2 * rows - 2, 3);
+    many.statistics.set(2 * rows - 1, static_cast<float>(many.log_sum - 3));
+    launch(many);
+    many.check_grad();
+  };
+  for (const bool packs : {true, false})
+    check_rows([&](const ManyRows& many) {
+      const int64_t work = packs ? rows : logits;
+      run_last_block("backward", static_cast<unsigned>(work / 256), 256, 0, kernels::loss_backward<float>, many.of(),
+                     FloatingNumbers(), Divisor(classes), int64_t{0}, packs ? rows : 0);
+    });
+  check_rows([](const ManyRows& many) {
+    const DeviceArray<float> of_weights(rows), of_target(logits), arriving(rows);
+    arriving.set(last_row, 1);
+    const LossExtras extras = {.plain = true,
+                               .grad = numbers(many.dx),
+                               .grad_losses = numbers(arriving),
+                               .grad_target = numbers(of_target),
+                               .grad_element_weights = numbers(of_weights)};
+    run_last_block("general", rows / 8, cuda::group_threads, 0, kernels::loss_general_backward<float, cuda::WarpGroup>,
+                   many.of(), extras);
+    CHECK(of_target.value(logits - 1) == doctest::Approx(2 * many.log_sum));
+    CHECK(of_weights.value(last_row) == doctest::Approx(many.log_sum - 3));
+  });
+}
+
+TEST_CASE("denominators and distributions of more than 2^31 rows") {
+  const ManyRows many;
+  cuda::LossPreparation p = {.target = many.target(), .options = {}, .checks_labels = true, .sums_shares = true};
+  p.options.reduction.denominator = Reduction::Denominator::element_weights;
+  p.partial = many.partial.data();
+  run_last_block("prepare", rows / 512, 512, 0, kernels::prepare_loss<1>, p);
+  CHECK(many.partial.value(rows / 512 - 1) == 2);
+
+  const DeviceArray<float> distribution(rows);
+  const DeviceArray<int64_t> bad_rows(rows / 8);
+  const DeviceArray<cuda::ErrorRecord> errors({cuda::ErrorRecord{}});
+  for (size_t row = rows - 8; row < last_row; ++row) distribution.set(row, 1);
+  cuda::LossValidation v = {many.target(), "loss", errors.data(), bad_rows.data()};
+  v.target.distribution = numbers(distribution);
+  v.target.labels.classes = 1;
+  v.target.element_weights = {};
+  run_last_block("find", rows / 8, 256, 0, kernels::find_bad_distribution, v);
+  CHECK(bad_rows.value(rows / 8 - 1) == rows - 1);
+  bad_rows.set(0, rows - 1);
+  run_last_block("report", 1, 256, 0, kernels::report_invalid, v, 1);
+  CHECK(errors.value(0).row == rows - 1);
+}
+
+TEST_CASE("losses of more than 2^31 samples, and of rows so far apart") {
+  const DeviceArray<double> row_losses(2 * rows);
+  const DeviceArray<float> losses(rows);
+  const DeviceArray<LossScalars> scalars({LossScalars{.by = 1}});
+  row_losses.set(rows, 5);
+  row_losses.set(2 * rows - 1, 7);
+  const auto add = [&](unsigned blocks, int64_t samples, int64_t after, int64_t per_sample) {
+    run_last_block("samples", blocks, cuda::group_threads, 0, kernels::add_samples, row_losses.data(), samples, after,
+                   per_sample, scalars.data(), numbers(losses));
+  };
+  add(third, rows, 1, 2);
+  CHECK(losses.value(last_row) == 7);
+  add(2, 2, rows, 1);
+  CHECK(losses.value(1) == 5);
+}
+
+TEST_CASE("a row of more than 2^31 classes") {
+  const DeviceArray<float> x(many_classes), more(many_classes), result(many_classes), q(many_classes);
+  const SparseGroup group;
+  LossScalars scalars = {.by = 1, .factor = 1};
+  const int64_t label = many_classes - 1;
+  x.set(last_class, 3);
+  LossRows<float> row;
+  row.logits = x.data();
+  row.scalars = &scalars;
+  row.target.labels = {.data = &label, .dtype = DType::i64, .count = 1, .classes = many_classes};
+  const double log_sum = std::log(1 + others * std::exp(-3));
+  const auto work = [&](const LossExtras& extras, const auto& body) {
+    cuda::LossRow<float, SparseGroup> of(row, extras, group, 0);
+    of.read_pair();
+    CHECK(of.pair.log_sum == doctest::Approx(log_sum));
+    body(of);
+    return result.value(last_class);
+  };
+  const auto near = [](double number) { return doctest::Approx(number).epsilon(1e-5); };
+  const LossExtras plain = {.plain = true, .log_probs = numbers(result), .grad = numbers(result)};
+  CHECK(work(plain, [&](const auto& of) {
+          CHECK(of.raw() == near(log_sum));
+          of.write_log_probs();
+        }) == near(-log_sum));
+  CHECK(work(plain, [](const auto& of) { of.write_grad(of.told, 1); }) == near(std::exp(-log_sum) - 1));
+
+  row.target.spread = 0.5;
+  CHECK(work(plain, [&](const auto& of) {
+          CHECK(of.raw() == near(1.5 * log_sum + 0.5 * others * (log_sum + 3)));
+          of.write_log_probs();
+        }) == near(-log_sum));
+  row.target.spread = 0;
+
+  // k = 1 - 5, and t is as much: what arrives at the log-probabilities is 5, and the addend as well.
+  row.target.dense = true;
+  row.target.distribution = numbers(q);
+  q.set(last_class, 1);
+  more.set(last_class, 5);
+  const LossExtras extras = {.grad = numbers(result), .addend = numbers(more), .grad_log_probs = numbers(more)};
+  CHECK(work(extras, [&](const auto& of) {
+          CHECK(of.raw() == near(log_sum));
+          CHECK(of.mass() == 1);
+          of.write_grad(of.told, 1);
+        }) == near(-4 * std::exp(-log_sum) + 4 + 5));
+
+  cuda::LossPreparation p = {.target = row.target, .options = {}};
+  p.options.reduction.denominator = Reduction::Denominator::target_mass;
+  CHECK(kernels::share_of<SparseGroup::stride>(p, 0, 0, 0) == 1);
+  const cuda::Packs<float> packs(x.data() + 1, many_classes);
+  CHECK(packs.head + 4 * packs.packs == packs.tail);
+  CHECK(packs.tail == (many_classes - 3) / 4 * 4 + 3);
+}
+
+TEST_SUITE_END();
