@@ -21,9 +21,9 @@ namespace kernels = cuda::kernels;
 
 namespace {
 
-constexpr int64_t rows = int64_t{3} << 30, classes = 4, logits = rows * classes;
+constexpr int64_t rows = int64_t{5} << 30, classes = 4, logits = rows * classes;
 constexpr auto last_row = static_cast<size_t>(rows - 1);
-constexpr unsigned third = 1 << 30;  // a grid whose blocks have three rows each
+constexpr unsigned fifth = 1 << 30;  // a grid whose blocks have five rows each
 
 template <class T>
 FloatingNumbers numbers(const DeviceArray<T>& array) {
@@ -84,6 +84,8 @@ struct ManyRows {
 // A group whose threads are far apart: of a long row, this one has a few elements, the first and the last among them.
 struct SparseGroup {
   static constexpr int stride = 1 << 24, rows_per_block = 1;
+  explicit SparseGroup(double*) {}
+  int row() const { return 0; }
   int first() const { return 0; }
   void sync() const {}
   template <class Sum>
@@ -116,10 +118,10 @@ TEST_CASE("more than 2^31 rows in tiles, by warps, in registers, by blocks, and 
     run_last_block("warps", rows / 4, cuda::warp_threads, 0, kernels::loss_of_warps<float, 4, false>, many.of());
   });
   check_rows([](const ManyRows& many) {
-    run_last_block("registers", third, 256, 0, kernels::loss_in_registers<float, 256, false>, many.of());
+    run_last_block("registers", fifth, 256, 0, kernels::loss_in_registers<float, 256, false>, many.of());
   });
   check_rows([](const ManyRows& many) {
-    run_last_block("blocks", third, cuda::block_threads, 0, kernels::loss_of_blocks<float, false>, many.of());
+    run_last_block("blocks", fifth, cuda::block_threads, 0, kernels::loss_of_blocks<float, false>, many.of());
   });
   check_rows([](const ManyRows& many) {
     const LossExtras extras = {.plain = true, .grad = numbers(many.dx)};
@@ -169,10 +171,15 @@ TEST_CASE("denominators and distributions of more than 2^31 rows") {
   const DeviceArray<int64_t> bad_rows(rows / 8);
   const DeviceArray<cuda::ErrorRecord> errors({cuda::ErrorRecord{}});
   for (size_t row = rows - 8; row < last_row; ++row) distribution.set(row, 1);
-  cuda::LossValidation v = {many.target(), "loss", errors.data(), bad_rows.data()};
-  v.target.distribution = numbers(distribution);
-  v.target.labels.classes = 1;
-  v.target.element_weights = {};
+  p.target.dense = true;
+  p.target.distribution = numbers(distribution);
+  p.target.labels.classes = 1;
+  p.target.element_weights = {};
+  p.options.reduction.denominator = Reduction::Denominator::target_mass;
+  distribution.set(last_row, 0.5);
+  CHECK(kernels::share_of<1>(p, rows - 1, 0, 0) == 0.5);
+
+  cuda::LossValidation v = {p.target, "loss", errors.data(), bad_rows.data()};
   run_last_block("find", rows / 8, 256, 0, kernels::find_bad_distribution, v);
   CHECK(bad_rows.value(rows / 8 - 1) == rows - 1);
   bad_rows.set(0, rows - 1);
@@ -190,7 +197,7 @@ TEST_CASE("losses of more than 2^31 samples, and of rows so far apart") {
     run_last_block("samples", blocks, cuda::group_threads, 0, kernels::add_samples, row_losses.data(), samples, after,
                    per_sample, scalars.data(), numbers(losses));
   };
-  add(third, rows, 1, 2);
+  add(fifth, rows, 1, 2);
   CHECK(losses.value(last_row) == 7);
   add(2, 2, rows, 1);
   CHECK(losses.value(1) == 5);
@@ -198,7 +205,7 @@ TEST_CASE("losses of more than 2^31 samples, and of rows so far apart") {
 
 TEST_CASE("a row of more than 2^31 classes") {
   const DeviceArray<float> x(many_classes), more(many_classes), result(many_classes), q(many_classes);
-  const SparseGroup group;
+  const SparseGroup group(nullptr);
   LossScalars scalars = {.by = 1, .factor = 1};
   const int64_t label = many_classes - 1;
   x.set(last_class, 3);
@@ -247,6 +254,54 @@ TEST_CASE("a row of more than 2^31 classes") {
   const cuda::Packs<float> packs(x.data() + 1, many_classes);
   CHECK(packs.head + 4 * packs.packs == packs.tail);
   CHECK(packs.tail == (many_classes - 3) / 4 * 4 + 3);
+  CHECK(cuda::pair_of(x.data(), 2, many_classes - 1, cuda::ThreadGroup(nullptr)).max == 3);
+
+  row.target.dense = false;
+  row.target.class_weights = numbers(more);
+  CHECK(row.target.class_weight(label) == 5);
+  CHECK(kernels::grad_of(row, {}, 0).label == label);
+}
+
+TEST_CASE("the gradient of a distribution over more than 2^31 classes") {
+  const DeviceArray<float> x(many_classes), q(many_classes), of_q(many_classes), statistics({3, 0});
+  const DeviceArray<LossScalars> scalars({LossScalars{.by = 1, .factor = 1}});
+  x.set(last_class, 1);
+  LossRows<float> row;
+  row.logits = x.data();
+  row.scalars = scalars.data();
+  row.statistics = statistics.data();
+  row.target.labels = {.count = 1, .classes = many_classes};
+  row.target.dense = true;
+  row.target.distribution = numbers(q);
+  const LossExtras extras = {.grad_target = numbers(of_q)};
+  run_last_block("general", 1, 1, 0, kernels::loss_general_backward<float, SparseGroup>, row, extras);
+  CHECK(of_q.value(last_class) == 2);  // the surprise of a logit of 1 where the largest is 3
+}
+
+TEST_CASE("labels and rows of more than 32 bits, and division by such numbers") {
+  constexpr int64_t huge = (int64_t{1} << 40) + 2;  // the lower half is a class
+  const cuda::Labels labels = {.data = &huge, .count = 1, .classes = classes, .ignores = true, .ignore = huge + 1};
+  CHECK(labels.is_bad(huge));
+  CHECK_FALSE(labels.is_bad(huge + 1));
+  CHECK_FALSE(labels.is_bad(2));
+  CHECK_FALSE(labels.is_ignored(3));
+  cuda::SeenLabels seen = cuda::SeenLabels::none();
+  seen.see(labels, 0);
+  CHECK(seen.bad == huge);
+  CHECK(seen.least == huge);
+  CHECK(seen.most == huge);
+  const DeviceArray<uint8_t> many(rows);
+  many.set(last_row, 200);
+  seen = cuda::SeenLabels::none();
+  seen.see({.data = many.data(), .dtype = DType::u8, .count = rows, .classes = classes}, rows - 1);
+  CHECK(seen.bad_row == rows - 1);
+
+  for (const int64_t by : {int64_t{1}, int64_t{3}, huge}) {
+    const auto [quotient, remainder] = Divisor(by).of(5 * huge + 2);
+    CHECK(quotient == (5 * huge + 2) / by);
+    CHECK(remainder == (5 * huge + 2) % by);
+  }
+  CHECK(Divisor(huge).of(2 * huge - 1).remainder == huge - 1);
 }
 
 TEST_SUITE_END();
