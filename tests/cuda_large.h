@@ -24,11 +24,12 @@ inline void set(const Tensor& x, int64_t at, double number) {
   Tensor element = x.reshape({x.elements()}).slice(at, at + 1);
   element.copy_from(Tensor::full({1}, number, x.dtype()));
 }
-inline Tensor zeros(const Shape& shape, DType dtype = DType::f32) {
-  return Tensor::empty(shape, dtype, Device::cuda());
+inline Tensor zeros(const Shape& shape, DType dtype = DType::f32) {  // gigabytes are zeros that nobody has written
+  const bool huge = shape.elements() * static_cast<int64_t>(size_of(dtype)) >= 1 << 30;
+  return huge ? Tensor::empty(shape, dtype, Device::cuda()) : Tensor::zeros(shape, dtype, Device::cuda());
 }
 inline Tensor with_last(const Shape& shape, double number, DType dtype = DType::f32) {
-  const Tensor x = zeros(shape, dtype);  // gigabytes are zeros
+  const Tensor x = zeros(shape, dtype);
   set(x, x.elements() - 1, number);
   return x;
 }

@@ -21,9 +21,9 @@ namespace kernels = cuda::kernels;
 
 namespace {
 
-constexpr int64_t rows = int64_t{5} << 30, classes = 4, logits = rows * classes;
+constexpr int64_t rows = int64_t{7} << 30, classes = 4, logits = rows * classes;
 constexpr auto last_row = static_cast<size_t>(rows - 1);
-constexpr unsigned fifth = 1 << 30;  // a grid whose blocks have five rows each
+constexpr unsigned seventh = 1 << 30;  // a grid whose blocks have seven rows each
 
 template <class T>
 FloatingNumbers numbers(const DeviceArray<T>& array) {
@@ -118,10 +118,10 @@ TEST_CASE("more than 2^31 rows in tiles, by warps, in registers, by blocks, and 
     run_last_block("warps", rows / 4, cuda::warp_threads, 0, kernels::loss_of_warps<float, 4, false>, many.of());
   });
   check_rows([](const ManyRows& many) {
-    run_last_block("registers", fifth, 256, 0, kernels::loss_in_registers<float, 256, false>, many.of());
+    run_last_block("registers", seventh, 256, 0, kernels::loss_in_registers<float, 256, false>, many.of());
   });
   check_rows([](const ManyRows& many) {
-    run_last_block("blocks", fifth, cuda::block_threads, 0, kernels::loss_of_blocks<float, false>, many.of());
+    run_last_block("blocks", seventh, cuda::block_threads, 0, kernels::loss_of_blocks<float, false>, many.of());
   });
   check_rows([](const ManyRows& many) {
     const LossExtras extras = {.plain = true, .grad = numbers(many.dx)};
@@ -197,7 +197,7 @@ TEST_CASE("losses of more than 2^31 samples, and of rows so far apart") {
     run_last_block("samples", blocks, cuda::group_threads, 0, kernels::add_samples, row_losses.data(), samples, after,
                    per_sample, scalars.data(), numbers(losses));
   };
-  add(fifth, rows, 1, 2);
+  add(seventh, rows, 1, 2);
   CHECK(losses.value(last_row) == 7);
   add(2, 2, rows, 1);
   CHECK(losses.value(1) == 5);
