@@ -301,6 +301,8 @@ TEST_CASE("labels and rows of more than 32 bits, and division by such numbers") 
     CHECK(quotient == (5 * huge + 2) / by);
     CHECK(remainder == (5 * huge + 2) % by);
   }
+  for (int64_t by = 1; by < 100; ++by)  // of 49 the quotient by the reciprocal is 0
+    for (int64_t n = 0; n < 3 * by; ++n) CHECK(Divisor(by).of(n).quotient == n / by);
   CHECK(Divisor(huge).of(2 * huge - 1).remainder == huge - 1);
 }
 

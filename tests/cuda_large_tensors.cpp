@@ -10,6 +10,7 @@
 #include <xent/cuda/context.h>
 #include <xent/ops/all_ops.h>
 #include <xent/ops/batch_norm2d.h>
+#include <xent/ops/layer_norm.h>
 #include <xent/xent.h>
 
 #include "cuda_large.h"
@@ -123,6 +124,10 @@ TEST_CASE("tensors of more than 2^31 elements side by side, and the gradient of 
   CHECK(value(concat({x, zeros({1}, DType::u8)}, 0), large - 1) == 3);  // an odd size: byte by byte
   CHECK(last(concat({x.reshape({large, 1}), x.reshape({large, 1})}, 1)) == 3);
   release_cached_memory(Device::cuda());
+  const Tensor two_rows = zeros({2, large + 1}, DType::u8);  // of odd lengths; element 2 large - 1 is the last block's
+  set(two_rows, 2 * large - 1, 3);
+  CHECK(value(concat({two_rows, zeros({2, 1}, DType::u8)}, 1), 2 * large) == 3);
+  release_cached_memory(Device::cuda());
   const Result slice = run(with_last({large}, 3), [](const Tensor& all) { return slice_rows(all, large - 7, large); });
   CHECK(last(slice.y) == 3);
   CHECK(last(slice.dx) == 5);
@@ -185,6 +190,27 @@ TEST_CASE("batch norms of more than 2^31 channels") {
                             [&](const Tensor& x) { return batch_norm2d_frozen(x, weight, none, mean, variance); });
   CHECK(last(result.y) == near(3 * 3 / std::sqrt(3.0)));
   CHECK(last(result.dx) == near(3 * 5 / std::sqrt(3.0)));
+}
+
+TEST_CASE("the gradient of a weight of more than 2^31 columns, and of images of as many pixels") {
+  const AtTheEnd scope;
+  {
+    const Tensor x = with_last({3, large}, 4), dy = with_last({3, large}, 5), dw = zeros({large}), db = zeros({large});
+    const Tensor means = zeros({3}, DType::f64), inverses = Tensor::full({3}, 0.5, DType::f64, Device::cuda());
+    const Slice in[] = {slice_of(x), slice_of(dw), slice_of(db)}, kept[] = {{}, slice_of(means), slice_of(inverses)};
+    const Slice grad_in[] = {{}, slice_of(dw), slice_of(db)}, grad_out[] = {slice_of(dy), {}, {}};
+    const Call call = {
+        .in = in, .out = kept, .grad_in = grad_in, .grad_out = grad_out, .attrs = LayerNormAttrs{1, 1e-5}};
+    launch(layer_norm_op, layer_norm_op.backward, call, Device::cuda());
+    CHECK(last(dw) == 10);
+    CHECK(last(db) == 5);
+  }
+  release_cached_memory(Device::cuda());
+  const Tensor dx = zeros({2, 1 << 15, (1 << 16) + (1 << 10), 1}), dy = with_last({2, 1}, double(1 << 30));
+  const Slice grad_in = slice_of(dx), grad_out = slice_of(dy);
+  const Call call = {.grad_in = {&grad_in, 1}, .grad_out = {&grad_out, 1}};
+  launch(global_avg_pool2d_op, global_avg_pool2d_op.backward, call, Device::cuda());
+  CHECK(last(dx) == doctest::Approx(static_cast<double>(1 << 30) / (static_cast<double>(dx.elements()) / 2)));
 }
 
 TEST_SUITE_END();

@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <xent/core/random.h>
 #include <xent/xent.h>
 
 #include "cuda_orders.h"
@@ -123,6 +124,16 @@ TEST_CASE("dropout: more elements than a grid has threads") {
   const auto op = [](const Tensor& in, Generator& generator) { return dropout(in, 0.5, generator); };
   const auto expected = pass(op, x, x, 0, 3, Device::cpu()), got = pass(op, x, x, 0, 3, Device::cuda());
   for (size_t i = 0; i < got.size(); ++i) CHECK(same_bits(got[i].to(Device::cpu()), expected[i]));
+}
+
+TEST_CASE("dropout: of all words, the one that is p 2^32 itself stays") {
+  const double p = philox_block(7, 0)[0] * 0x1p-32;  // the first element's
+  for (const int64_t count : {4, 3})
+    for (const Device device : {Device::cpu(), Device::cuda()}) {
+      Generator generator(7, device);
+      const Tensor y = dropout(Tensor::ones({count}, DType::f32, device), p, generator);
+      CHECK(y.slice(0, 1).item() != 0);
+    }
 }
 
 TEST_CASE("random_shift_flip: the choices of the CPU, forward and backward") {
