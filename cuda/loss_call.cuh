@@ -88,12 +88,14 @@ inline LossPreparation preparation_of(const char* op, const Call& call, const Sh
   return p;
 }
 
+inline bool needs_positive(const Reduction& reduction) {
+  return reduction.kind == Reduction::Kind::mean && reduction.when_zero == Reduction::WhenZero::error_if_not_positive;
+}
+
 // For a loss that is computed, and may be given its denominator.
 inline LossPreparation preparation_of_rows(const char* op, const Call& call, const LossAttrs& attrs) {
   LossPreparation p = preparation_of(op, call, call.in[loss_in::logits].shape, attrs);
-  const Reduction& reduction = attrs.options.reduction;
-  p.checks_denominator =
-      reduction.kind == Reduction::Kind::mean && reduction.when_zero == Reduction::WhenZero::error_if_not_positive;
+  p.checks_denominator = needs_positive(attrs.options.reduction) && !attrs.options.validate;
   p.normalizer = numbers_of(call.in[loss_in::normalizer]);
   if (p.normalizer) p.sums_shares = false;
   return p;
@@ -106,10 +108,11 @@ inline bool is_plain(const Call& call, const LossTarget& target, const SoftmaxCr
 }
 
 // Errors are told after those of the labels. That logits look like probabilities is for the CPU to find.
-inline void validate(const char* op, const Call& call, const LossTarget& target) {
-  if (!call.attrs.as<LossAttrs>().options.validate) return;
-  if (target.classes() == 1) warn("softmax_cross_entropy: there is one class, so the loss is always 0");
-  validate_loss(call, op, target, LossScratch(call).sums);
+inline void validate(const Call& call, const LossPreparation& p) {
+  if (!p.options.validate) return;
+  if (p.target.classes() == 1) warn("softmax_cross_entropy: there is one class, so the loss is always 0");
+  const LossScalars* scalars = needs_positive(p.options.reduction) ? p.scalars : nullptr;
+  validate_loss(call, p.op, p.target, scalars, LossScratch(call).sums);
 }
 
 }  // namespace xent::cuda

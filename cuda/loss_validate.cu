@@ -1,6 +1,7 @@
 // The option `validate`: weights that are negative or not finite, and rows of a target that are no distribution, are
 // errors, told by the record as bad labels are. Two launches: every block looks for the first bad row among its own,
-// and one block for the first of all, and for bad weights.
+// and one block for the first of all, and for bad weights. A denominator that must be positive is judged last, since
+// weights may be what is wrong with it.
 #include <algorithm>
 
 #include <xent/cuda/block_sum.cuh>
@@ -14,12 +15,14 @@ struct LossValidation {
   LossTarget target;
   const char* op;  // in the host's memory
   ErrorRecord* errors;
-  int64_t* bad_rows;  // of every block: its first, INT64_MAX if there is none
+  const LossScalars* scalars;  // null unless the denominator must be positive
+  int64_t* bad_rows;           // of every block: its first, INT64_MAX if there is none
 
   template <class F>
   void for_each_pointer(F&& f) const {
     target.for_each_pointer(f);
     f(errors);
+    f(scalars);
     f(bad_rows);
   }
 };
@@ -87,7 +90,11 @@ __global__ void __launch_bounds__(validating_threads) report_invalid(LossValidat
   if (weights_are_bad(v.target.element_weights, v.target.rows(), Kind::element_weight)) return;
   const int block = static_cast<int>(threadIdx.x);
   const int64_t first = first_in_block(block < blocks ? v.bad_rows[block] : INT64_MAX);
-  if (first == INT64_MAX || threadIdx.x >= 32) return;
+  if (first == INT64_MAX) {
+    if (v.scalars && v.scalars->by <= 0) report({.kind = Kind::denominator, .op = v.op, .denominator = v.scalars->by});
+    return;
+  }
+  if (threadIdx.x >= 32) return;
   const RowCheck row = checked_row(v.target, first);
   report({.kind = Kind::distribution,
           .op = v.op,
@@ -98,8 +105,9 @@ __global__ void __launch_bounds__(validating_threads) report_invalid(LossValidat
 
 }  // namespace
 
-void validate_loss(const Call& call, const char* op, const LossTarget& target, void* scratch) {
-  const LossValidation v = {target, op, errors_of(call), static_cast<int64_t*>(scratch)};
+void validate_loss(const Call& call, const char* op, const LossTarget& target, const LossScalars* scalars,
+                   void* scratch) {
+  const LossValidation v = {target, op, errors_of(call), scalars, static_cast<int64_t*>(scratch)};
   constexpr unsigned threads = validating_threads;
   const unsigned blocks = target.dense ? std::min(threads, blocks_for(target.rows(), threads / 32)) : 0;
   start(call, "find_bad_distribution", {blocks, threads, 0, threads}, find_bad_distribution, v);

@@ -114,7 +114,7 @@ void forward(const char* op, const Call& call, const Slice& grad, bool in_place)
   LossPreparation p = preparation_of_rows(op, call, attrs);
   p.denominator_out = call.out[loss_out::denominator].as<double>();
   prepare_loss(call, p);
-  validate(op, call, p.target);
+  validate(call, p);
 
   const LossRows<T> rows = {.logits = call.in[loss_in::logits].as<T>(),
                             .target = p.target,

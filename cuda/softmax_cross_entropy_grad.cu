@@ -102,7 +102,7 @@ void softmax_cross_entropy_grad_op(const Call& call) {
             .target = {},
             .element_weights = {}},
            p);
-  validate(p.op, call, p.target);
+  validate(call, p);
 }
 
 void softmax_cross_entropy_denominator(const Call& call) {
@@ -111,7 +111,7 @@ void softmax_cross_entropy_denominator(const Call& call) {
   p.scalars = nullptr;
   p.denominator_out = call.out[0].as<double>();
   prepare_loss(call, p);
-  validate(p.op, call, p.target);
+  validate(call, p);
 }
 
 size_t softmax_cross_entropy_grad_workspace(const Call&) { return loss_scalars_bytes + loss_sums_bytes; }

@@ -16,6 +16,8 @@ Shape without_axis(const Shape& shape, int axis) {
   return Shape(std::span<const int64_t>(extents.data(), rank));
 }
 
+std::string shown(double sum) { return std::isnan(sum) ? "nan" : fmt::format("{:.6g}", sum + 0.0); }
+
 namespace {
 
 using Options = SoftmaxCrossEntropyOptions;

@@ -22,4 +22,8 @@ Samples loss_with_grad_samples(DType dtype);
 Samples loss_grad_samples(DType dtype);
 Samples loss_denominator_samples(DType dtype);
 
+// A sum as an error shows it, the same on every device: the last digits depend on the order of the terms, and the sign
+// of a NaN on the processor.
+std::string shown(double sum);
+
 }  // namespace xent

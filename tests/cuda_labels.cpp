@@ -212,7 +212,9 @@ TEST_CASE("validate refuses there what it refuses on the CPU, in the same words"
   };
   const int64_t rows = 300;
   const Tensor x = normal_sample({rows, 4}, DType::f32, 1), labels = label_sample({rows}, 4, DType::i32, 2);
-  const SoftmaxCrossEntropyOptions options{.validate = true};
+  // A total of weights that are not positive is wrong as well, and would be told if the weights were not.
+  const SoftmaxCrossEntropyOptions options{.reduction = {.when_zero = Reduction::WhenZero::error_if_not_positive},
+                                           .validate = true};
   std::vector<double> q(static_cast<size_t>(4 * rows), 0.25), e(static_cast<size_t>(rows), 1);
   const auto row = [&](size_t r, std::vector<double> values) {
     std::vector<double> changed = q;
@@ -226,9 +228,12 @@ TEST_CASE("validate refuses there what it refuses on the CPU, in the same words"
   };
   const Given all[] = {{labels, {.class_weights = Tensor::from<double>({1, 2, NAN, -1}, {4})}},
                        {labels, {.element_weights = Tensor::from(e, {rows})}},
+                       {labels, {.class_weights = Tensor::full({4}, -1.0 / 3, DType::f64)}},
+                       {labels, {.class_weights = Tensor::zeros({4})}},
                        {row(250, {0.5, 0.5, 0.5, 0}), {}},
                        {row(9, {0.5, -0.5, 1, 0}), {}},
                        {row(0, {1, 0, 0, NAN}), {}},
+                       {row(0, {1, 0, 0, -NAN}), {}},
                        {row(3, {1, 0, 0, 0}), {}},
                        {labels, {.class_weights = Tensor::ones({4}), .element_weights = Tensor::ones({rows})}}};
   for (const auto& [target, inputs] : all) {

@@ -7,6 +7,7 @@
 #include <xent/core/warning.h>
 #include <xent/ops/cpu/labels.h>
 #include <xent/ops/cpu/loss_targets.h>
+#include <xent/ops/loss_rules.h>
 
 namespace xent::cpu {
 
@@ -20,7 +21,7 @@ inline void check_targets(const char* op, const TargetRows& target, const Softma
 inline void check_denominator(const char* op, const Reduction& reduction, double denominator) {
   require<ArgumentError>(reduction.kind != Reduction::Kind::mean ||
                              reduction.when_zero != Reduction::WhenZero::error_if_not_positive || !(denominator <= 0),
-                         "{}: the mean is over a total of {}, which must be positive", op, denominator);
+                         "{}: the mean is over a total of {}, which must be positive", op, shown(denominator));
 }
 
 // What the option `validate` asks for. There may be no logits.
@@ -54,7 +55,7 @@ inline void validate(const char* op, const Call& call, const TargetRows& target,
       bool probabilities = true;
       const double sum = sum_of(distribution, row, probabilities);
       require<ArgumentError>(probabilities && std::abs(sum - 1) < 1e-2,
-                             "{}: row {} of the target is no distribution: it sums to {}{}", op, row, sum,
+                             "{}: row {} of the target is no distribution: it sums to {}{}", op, row, shown(sum),
                              probabilities ? "" : ", with elements outside [0, 1]");
     }
     if (like_probabilities && !target.row(row).ignored)
