@@ -48,9 +48,11 @@ void run_forward(const Op& op, std::span<const Tensor> inputs, const Tensors& ou
   }
   for (const Tensor& output : outputs) out.push_back(slice_of(output));
   const auto updated = [&](size_t i) { return op.updates >> i & 1 && inputs[i]; };
-  // A kernel that writes an input element by element may read another name of the same bytes; a backward may not, for
-  // which they would be too late.
-  const auto same = [&](size_t i, size_t j) { return op.backward && i != j && in[i].data == in[j].data; };
+  // A kernel that writes an input element by element may read another name of the same bytes. But it may not write them
+  // twice, and a backward would read them too late.
+  const auto same = [&](size_t i, size_t j) {
+    return i != j && in[i].data == in[j].data && (op.backward || (updated(j) && in[j].shape.elements() > 0));
+  };
   for (size_t i = 0; i < inputs.size(); ++i)
     for (size_t j = 0; updated(i) && j < inputs.size(); ++j)
       require<ArgumentError>(!in[j] || !(partly_overlap(in[i], in[j]) || same(i, j)),

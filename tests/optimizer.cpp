@@ -164,6 +164,16 @@ TEST_CASE("bad options are errors that name the value") {
   CHECK_THROWS_AS(optimizer.set_learning_rate(std::numeric_limits<double>::infinity()), ArgumentError);
 }
 
+TEST_CASE("a tensor cannot stand for two that a step updates") {
+  const Tensor x = Tensor::ones({3}), m = Tensor::zeros({3}), rate = Tensor::scalar(0.1);
+  CHECK_THROWS_WITH_AS(sgd_step(x, m, x, rate, {.momentum = 0.9}),
+                       "sgd_step: inputs 0 and 2 overlap in memory, and 0 is updated", ArgumentError);
+  CHECK_THROWS_WITH_AS(adam_step(x, x, m, m, rate, Tensor::scalar(1, DType::i64)),
+                       "adam_step: inputs 2 and 3 overlap in memory, and 2 is updated", ArgumentError);
+  sgd_step(x, x, Tensor(), rate);  // the gradient of a half x^2
+  CHECK(x.to_vector<float>() == std::vector<float>(3, 1 - 0.1f));
+}
+
 TEST_CASE("an optimizer and its learning rate are not made or set inside a Step") {
   const Parameter x = one(1);
   Sgd optimizer({x});
