@@ -52,11 +52,21 @@ void move(Tensors& tensors, xent::Device device) {
     if (tensor) tensor = tensor.to(device);
 }
 
-// Calls with the inputs there. What a kernel there has to complain of is thrown by the copy of the results.
+// Throws what a kernel there has to complain of by now.
+void wait(xent::Device device) { Tensor::zeros({}, xent::DType::f32, device).item(); }
+
+// Calls with the inputs there. What a kernel there has to complain of is thrown by the copy of the results; or it comes
+// before what the host finds wrong, and must not be left for the next case.
 Results call_on(xent::Device device, Case wanted) {
   move(wanted.inputs, device);
   if (wanted.upstream) wanted.upstream = wanted.upstream.to(device);
-  Results results = call(wanted);
+  Results results;
+  try {
+    results = call(wanted);
+  } catch (...) {
+    wait(device);
+    throw;
+  }
   move(results.outputs, {});
   move(results.grads, {});
   return results;
