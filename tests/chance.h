@@ -20,6 +20,10 @@ inline Shape shape_of(const Extents& extents) { return Shape(std::span<const int
 struct Chance : xent::HostRandom {
   using HostRandom::HostRandom;
 
+  xent::Device device = xent::Device::cpu();  // where tensors are
+  bool infinite = true;                       // may they be infinite?
+  bool huge = true;                           // may numbers be so large that sums of them depend on their order?
+
   bool one_in(uint64_t count) { return below(count) == 0; }
   int64_t from(int64_t low, int64_t high) {
     return low + static_cast<int64_t>(below(static_cast<uint64_t>(high - low + 1)));
@@ -32,7 +36,8 @@ struct Chance : xent::HostRandom {
   int64_t axis() { return one_in(8) ? any<int64_t>({INT64_MIN, INT64_MAX, -9, 8}) : from(-3, 2); }
   double number() {
     if (!one_in(3)) return normal();
-    return any<double>({0, -0.0, 1, -1, 3, 300, -3e9, 9.3e18, 1e-310, 1e300, -1e300, HUGE_VAL, -HUGE_VAL, NAN});
+    const auto x = any<double>({0, -0.0, 1, -1, 3, 300, -3e9, 9.3e18, 1e-310, 1e300, -1e300, HUGE_VAL, -HUGE_VAL, NAN});
+    return huge || !(std::abs(x) > 1e3) || (infinite && std::isinf(x)) ? x : 2;
   }
   DType dtype() {
     if (!one_in(4)) return any<DType>({DType::f32, DType::f64});
@@ -47,7 +52,7 @@ struct Chance : xent::HostRandom {
     const int64_t margin = one_in(3) ? from(1, 5) : 0;
     std::vector<double> values(static_cast<size_t>(shape.elements() + 2 * margin));
     for (double& value : values) value = number();
-    return xent::cast(Tensor::from(values, {shape.elements() + 2 * margin}), dtype).view(shape, margin);
+    return xent::cast(Tensor::from(values, {shape.elements() + 2 * margin}), dtype).to(device).view(shape, margin);
   }
   Tensor tensor() { return one_in(25) ? Tensor() : tensor(shape(), dtype()); }
   Tensor mostly(const Shape& shape, DType dtype) { return one_in(12) ? tensor() : tensor(shape, dtype); }
@@ -55,7 +60,8 @@ struct Chance : xent::HostRandom {
   Tensor labels(const Shape& rows, int64_t classes) {
     std::vector<int64_t> values(static_cast<size_t>(rows.elements()));
     for (int64_t& value : values) value = one_in(60) ? axis() : from(0, std::max<int64_t>(classes - 1, 0));
-    return one_in(10) ? tensor()
-                      : xent::cast(Tensor::from(values, rows), any<DType>({DType::u8, DType::i32, DType::i64}));
+    return one_in(10)
+               ? tensor()
+               : xent::cast(Tensor::from(values, rows), any<DType>({DType::u8, DType::i32, DType::i64})).to(device);
   }
 };
