@@ -132,9 +132,19 @@ constexpr int64_t room = (1 << 17) / sizeof(T);  // on the stack, for the whole 
 template <class T>
 bool transposed_is_better(const GemmShape& shape) {
   return shape.transpose_b && !shape.transpose_a && shape.m <= few && shape.k <= room<T> / few &&
-         2 * shape.m * (shape.k + shape.n) < shape.k * shape.n;
+         shape.m * (shape.k + shape.n) < shape.k * shape.n;
 }
 
+// Asks for a part of a matrix, to the second-level cache.
+template <class T>
+void fetch(const T* part, int64_t stride, int64_t rows, int64_t columns) {
+  constexpr int64_t line = 64 / sizeof(T);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < columns; i += line) __builtin_prefetch(part + r * stride + i, 0, 2);
+}
+
+// Some rows of B at a time, and meanwhile what comes after them in their chunk is fetched: of the rows of C, which are
+// long, the processor does not foresee what is read and written.
 template <class T>
 void gemm_transposed(const GemmKernel<T>& kernel, const GemmShape& shape, const T* a, const T* b, float beta, T* c,
                      const Epilogue<T>& epilogue) {
@@ -143,19 +153,27 @@ void gemm_transposed(const GemmKernel<T>& kernel, const GemmShape& shape, const 
   parallel_for(m, kernel.width, [&, k = k](int64_t begin, int64_t end) {
     kernel.pack({a + begin * k, k, k, end - begin, true, nullptr}, packed.data() + begin * k);
   });
-  parallel_for(n, few, [&, m = m, n = n, k = k](int64_t begin, int64_t end) {
+  constexpr int64_t most_chunks = 16, group = few / 2;
+  const int64_t chunk = std::max<int64_t>(1, n / (most_chunks * few)) * few;
+  parallel_for(n, chunk, [&, m = m, n = n, k = k](int64_t begin, int64_t end) {
     alignas(64) std::array<T, few * few> product;
     const Slabs slabs{k};
-    for (int64_t s = 0; s < slabs.count; ++s)
-      for (int64_t i = 0; i < m; i += kernel.width) {
-        const int64_t from = slabs.from(s), columns = std::min(kernel.width, m - i);
-        const int64_t width = kernel.packed_width(columns);
-        kernel.multiply(end - begin, columns, slabs.depth(s), b + begin * k + from, k, 1,
-                        packed.data() + i * k + from * width, width,
-                        {.c = product.data() + i, .stride = few, .add = s > 0, .bias = nullptr, .relu = false});
-      }
-    kernel.transpose(product.data(), few, end - begin, m, c + begin, n, beta != 0);
-    finish_block(shape, {0, m, begin, end - begin}, epilogue, c);
+    for (int64_t row = begin; row < end; row += group) {
+      const int64_t rows = std::min(group, end - row), at = (row - begin) % few;
+      fetch(c + row, n, m, rows);
+      if (row + few < end) fetch(b + (row + few) * k, k, std::min(group, end - row - few), k);
+      for (int64_t s = 0; s < slabs.count; ++s)
+        for (int64_t i = 0; i < m; i += kernel.width) {
+          const int64_t from = slabs.from(s), columns = std::min(kernel.width, m - i);
+          const int64_t width = kernel.packed_width(columns);
+          kernel.multiply(
+              rows, columns, slabs.depth(s), b + row * k + from, k, 1, packed.data() + i * k + from * width, width,
+              {.c = product.data() + at * few + i, .stride = few, .add = s > 0, .bias = nullptr, .relu = false});
+        }
+      if (at + rows < few && row + rows < end) continue;
+      kernel.transpose(product.data(), few, at + rows, m, c + row - at, n, beta != 0);
+      finish_block(shape, {0, m, row - at, at + rows}, epilogue, c);
+    }
   });
 }
 

@@ -119,61 +119,82 @@ struct UnpackedPanel {
   T* packed;
 };
 
-// Asks for where a tile's sums will be written. A function of its own, or the compiler keeps every address until then.
-template <class T, int lanes, int vectors>
-[[gnu::noinline]] void prefetch_tile(int rows, const T* c, int64_t stride) {
-  for (; rows > 0; --rows, c += stride)
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + v * lanes, 1);
-}
-
+// Where the sums will be written is asked for two rows at a time, between steps of the sum: all at once they would take
+// every place for lines on their way, and A and B would have to wait.
 template <class T, int lanes, int vectors, int rows, class Panel>
 [[gnu::always_inline]] inline void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row,
                                                  int64_t a_depth, const Panel& panel, const GemmOut<T>& out) {
   using Vector = typename VectorOf<T, lanes>::type;
   const int64_t ahead = depth < 16 ? depth : 16;  // rows of B, some 400 cycles
-  prefetch_tile<T, lanes, vectors>(rows, out.c, out.stride);
+  const int64_t step = (2 * depth + rows - 1) / rows;
+  auto line = reinterpret_cast<uintptr_t>(out.c);  // may end up beyond C
   Vector sum[rows][vectors] = {};
-  for (int64_t k = 0; k < depth; ++k) {
-    Vector right[vectors];
+  for (int64_t k = 0, end = step; k < depth; end += step) {
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) right[v] = load<Vector>(panel.b + k * panel.row + v * lanes);
-    if constexpr (requires { panel.packed; }) {
-      const int64_t then = k + ahead;
-      const T* soon = then < depth ? panel.b + then * panel.row : panel.next + (then - depth) * panel.row;
+    for (int r = 0; r < 2; ++r, line += static_cast<uintptr_t>(out.stride) * sizeof(T))
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        store(right[v], panel.packed + (k * vectors + v) * lanes);
-        __builtin_prefetch(soon + v * lanes, 0, 2);
+      for (int v = 0; v < vectors; ++v) __builtin_prefetch(reinterpret_cast<const T*>(line) + v * lanes, 1);
+    for (; k < depth && k < end; ++k) {
+      Vector right[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) right[v] = load<Vector>(panel.b + k * panel.row + v * lanes);
+      if constexpr (requires { panel.packed; }) {
+        const int64_t then = k + ahead;
+        const T* soon = then < depth ? panel.b + then * panel.row : panel.next + (then - depth) * panel.row;
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) {
+          store(right[v], panel.packed + (k * vectors + v) * lanes);
+          __builtin_prefetch(soon + v * lanes, 0, 2);
+        }
       }
-    }
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-      const T left = a[r * a_row + k * a_depth];
+      for (int r = 0; r < rows; ++r) {
+        const T left = a[r * a_row + k * a_depth];
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) sum[r][v] += left * right[v];
+        for (int v = 0; v < vectors; ++v) sum[r][v] += left * right[v];
+      }
     }
   }
   write_tile<T, lanes>(sum, columns, out);
 }
 
 // Rows of A whole pages apart share eight lines of the first cache: more rows at a time would drive each other out.
-template <class T, int rows>
+template <int tile_rows>
+constexpr int few_rows = tile_rows < 8 ? tile_rows : 8;
+template <class T, int tile_rows>
 bool fit_cache(int64_t a_row) {
-  return rows <= 8 || a_row * static_cast<int64_t>(sizeof(T)) % 4096 != 0;
+  return tile_rows <= 8 || a_row * static_cast<int64_t>(sizeof(T)) % 4096 != 0;
 }
 
+// Tiles of so many rows, one below the other.
+template <class T, int lanes, int vectors, int rows>
+void multiply_tiles(int64_t tiles, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,
+                    const PackedPanel<T>& panel, GemmOut<T> out) {
+  for (; tiles > 0; --tiles, a += rows * a_row, out.c += rows * out.stride)
+    multiply_tile<T, lanes, vectors, rows>(columns, depth, a, a_row, a_depth, panel, out);
+}
+template <class T, int lanes, int vectors, int... less>
+auto tiles_of(int64_t rows, std::integer_sequence<int, less...>) {
+  constexpr decltype(&multiply_tiles<T, lanes, vectors, 1>) all[] = {multiply_tiles<T, lanes, vectors, less + 1>...};
+  return all[rows - 1];
+}
+
+// Cuts rows into as few tiles as they need, about equally high: low ones have too few sums to keep the adders busy.
 template <class T, int lanes, int vectors, int tile_rows>
 void multiply_panel(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t a_row, int64_t a_depth,
                     const PackedPanel<T>& panel, GemmOut<T> out) {
-  const auto tiles_of = [&]<int height>() {
-    for (; rows >= height; rows -= height, a += height * a_row, out.c += height * out.stride)
-      multiply_tile<T, lanes, vectors, height>(columns, depth, a, a_row, a_depth, panel, out);
+  if (rows == 0) return;
+  const int64_t most = fit_cache<T, tile_rows>(a_row) ? tile_rows : few_rows<tile_rows>;
+  const int64_t tiles = (rows + most - 1) / most, height = rows / tiles, higher = rows % tiles;
+  const auto multiply_some = [&](int64_t count, int64_t each) {
+    if (count == 0) return;
+    tiles_of<T, lanes, vectors>(each, std::make_integer_sequence<int, tile_rows>())(count, columns, depth, a, a_row,
+                                                                                    a_depth, panel, out);
+    a += count * each * a_row;
+    out.c += count * each * out.stride;
   };
-  if (fit_cache<T, tile_rows>(a_row)) tiles_of.template operator()<tile_rows>();
-  if constexpr (tile_rows > 8) tiles_of.template operator()<8>();
-  tiles_of.template operator()<4>();
-  tiles_of.template operator()<1>();
+  multiply_some(higher, height + 1);
+  multiply_some(tiles - higher, height);
 }
 
 template <class T, int lanes, int tile_rows>
@@ -192,6 +213,7 @@ void multiply_and_pack_panel(int64_t rows, int64_t depth, const T* a, int64_t a_
     rows -= height, a += height * a_row, out.c += height * out.stride;
   };
   if (rows >= tile_rows && fit_cache<T, tile_rows>(a_row)) first_tile.template operator()<tile_rows>();
+  else if (rows >= few_rows<tile_rows>) first_tile.template operator()<few_rows<tile_rows>>();
   else if (rows >= 4) first_tile.template operator()<4>();
   else first_tile.template operator()<1>();
   multiply_panel<T, lanes, vectors, tile_rows>(rows, vectors * lanes, depth, a, a_row, a_depth,

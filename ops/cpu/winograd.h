@@ -59,7 +59,7 @@ class Winograd {
  private:
   static constexpr int64_t planes = 36;
   static constexpr int64_t ones = 7;          // the plane that all results of a tile have once: row 1 of A is all 1
-  static constexpr int64_t chunk_tiles = 24;  // transformed at a time
+  static constexpr int64_t chunk_tiles = 36;  // transformed at a time
   static constexpr int64_t apart = 16;  // elements after each plane, lest all of them fall on the same cache lines
 
   int64_t image_tiles() const { return tile_rows_ * tile_columns_; }
