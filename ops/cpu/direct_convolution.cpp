@@ -95,10 +95,14 @@ template <class T>
 auto DirectConvolution<T>::forward_blocks() const -> Blocks {
   return blocks(c_.out_height, std::max(c_.stride.height * x_band().line(), c_.out_width * c_.out), 1 << 14);
 }
+// Each adds to the gradient of the weight. Where that is small, blocks are of a row or so: dz, and y and dy of the next
+// one, which are fetched meanwhile, then fit into the first-level cache. Not where the images' gradient may be wanted
+// or not: the weight's would be summed in another order.
 template <class T>
 auto DirectConvolution<T>::backward_blocks(bool images) const -> Blocks {
   const int64_t line = std::max(c_.stride.height * x_band().line(), dz_band(images).line());
-  return blocks(images ? c_.height : c_.out_height, line, 1 << 14);
+  const bool small = !serves_images(c_) && c_.depth() * c_.out <= 1 << 11;
+  return blocks(images ? c_.height : c_.out_height, line, small ? 1 << 10 : 1 << 14);
 }
 
 template <class T>
@@ -262,17 +266,17 @@ struct DirectConvolution<T>::Backward {
                         .b_pixel = c.out,
                         .b_line = band.line()};
     const int64_t row = c.out_width * c.out, next = (rows.image * c.out_height + rows.fresh_end) * row;
-    if (next + over.lines * row <= c.pixels() * c.out) {
-      over.next = result.dy + next;
-      over.next_too = result.activation == Activation::none ? over.next : result.y + next;
-    }
+    const bool more = next + over.lines * row <= c.pixels() * c.out;
     const DirectTaps taps_of_x = d.taps(d.x_band());
     const T* from = d.lines_of_x(x, rows.image, rows.fresh, over.lines, copy);
     const T* pixels = lines + (rows.fresh - rows.top) * band.line() + band.padding * c.out;
     each_panel<T>(c.out, [&](int64_t column, int64_t columns) {
+      if (more) {
+        over.next = result.dy + next + column;
+        over.next_too = result.activation == Activation::none ? over.next : result.y + next + column;
+      }
       kernels<T>().direct->multiply_pixels(columns, taps_of_x, over, from, pixels + column,
                                            {to + column, c.out, true, nullptr, false});
-      over.next = nullptr;  // once is enough
     });
   }
 

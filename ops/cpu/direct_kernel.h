@@ -20,7 +20,7 @@ template <class T>
 struct DirectLines {
   int64_t lines, pixels;
   int64_t a_pixel, a_line, b_pixel, b_line;
-  const T *next = nullptr, *next_too = nullptr;  // as many pixels, in one piece, that are fetched meanwhile; or null
+  const T *next = nullptr, *next_too = nullptr;  // as many pixels, b_pixel apart, that are fetched meanwhile; or null
 };
 
 template <class T>

@@ -40,15 +40,6 @@ struct DirectTiles {
     write_tile<T, lanes>(sum, columns, out);
   }
 
-  [[gnu::noinline]] static void fetch_line(const DirectLines<T>& over, int64_t line) {
-    asm volatile("");  // an effect: the compiler leaves out calls of functions that have none, and a prefetch is none
-    const int64_t elements = over.pixels * over.b_pixel;
-    for (int64_t i = line * elements; i < (line + 1) * elements; i += 64 / static_cast<int>(sizeof(T))) {
-      __builtin_prefetch(over.next + i, 0, 2);
-      __builtin_prefetch(over.next_too + i, 0, 2);
-    }
-  }
-
   template <int vectors, int rows>
   static void weight_tile(int64_t columns, const DirectTaps& taps, const DirectLines<T>& over, int64_t first,
                           const T* a, const T* b, const GemmOut<T>& out) {
@@ -58,11 +49,16 @@ struct DirectTiles {
       const int64_t tap = (first + r) / taps.run;
       from[r] = a + tap / taps.columns * taps.row_step + tap % taps.columns * taps.column_step + (first + r) % taps.run;
     }
-    const bool fetch = first == 0 && over.next;
+    const bool fetch = first == 0 && over.next;  // if not: what is there already
+    const T *next = fetch ? over.next : b, *next_too = fetch ? over.next_too : b;
     Vector sum[rows][vectors] = {};
     for (int64_t line = 0; line < over.lines; ++line) {
-      if (fetch) fetch_line(over, line);
-      for (int64_t pixel = 0; pixel < over.pixels; ++pixel) {
+      for (int64_t pixel = 0; pixel < over.pixels; ++pixel, next += over.b_pixel, next_too += over.b_pixel) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) {
+          __builtin_prefetch(next + v * lanes);
+          __builtin_prefetch(next_too + v * lanes);
+        }
         const int64_t at = line * over.a_line + pixel * over.a_pixel;
         Vector right[vectors];
 #pragma GCC unroll 2
@@ -125,22 +121,21 @@ struct DirectTiles {
     else multiply_pixels_of<2>(columns, taps, over, a, b, out);
   }
 
+  // Four neighbours are added as they are, and then to a sum in double precision.
   static void sum(int64_t pixels, int64_t columns, const T* b, double* sums) {
     constexpr int wide = lanes * static_cast<int>(sizeof(T)) / static_cast<int>(sizeof(double));
     using Some = typename VectorOf<T, wide>::type;
     using Doubles = typename VectorOf<double, wide>::type;
-    constexpr int side = 4;  // pixels summed side by side: independent sums keep the adders busy
     for (int64_t column = 0; column < columns; column += wide) {
-      Doubles total[side] = {load<Doubles>(sums + column)};
+      Doubles total = load<Doubles>(sums + column);
       const T* from = b + column;
-      const auto add = [&](int i) { total[i] += __builtin_convertvector(load<Some>(from + i * columns), Doubles); };
       int64_t pixel = 0;
-      for (; pixel + side <= pixels; pixel += side, from += side * columns) {
-#pragma GCC unroll 4
-        for (int i = 0; i < side; ++i) add(i);
-      }
-      for (; pixel < pixels; ++pixel, from += columns) add(0);
-      store((total[0] + total[1]) + (total[2] + total[3]), sums + column);
+      for (; pixel + 4 <= pixels; pixel += 4, from += 4 * columns)
+        total += __builtin_convertvector((load<Some>(from) + load<Some>(from + columns)) +
+                                             (load<Some>(from + 2 * columns) + load<Some>(from + 3 * columns)),
+                                         Doubles);
+      for (; pixel < pixels; ++pixel, from += columns) total += __builtin_convertvector(load<Some>(from), Doubles);
+      store(total, sums + column);
     }
   }
 
