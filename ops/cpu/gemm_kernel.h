@@ -125,9 +125,9 @@ template <class T, int lanes, int vectors, int rows, class Panel>
 [[gnu::always_inline]] inline void multiply_tile(int64_t columns, int64_t depth, const T* a, int64_t a_row,
                                                  int64_t a_depth, const Panel& panel, const GemmOut<T>& out) {
   using Vector = typename VectorOf<T, lanes>::type;
-  const int64_t ahead = depth < 16 ? depth : 16;  // rows of B, some 400 cycles
-  const int64_t step = (2 * depth + rows - 1) / rows;
-  auto line = reinterpret_cast<uintptr_t>(out.c);  // may end up beyond C
+  const int64_t ahead = depth < 16 ? depth : 16;                                     // rows of B, some 400 cycles
+  const int64_t even = (2 * depth + rows - 1) / rows, step = even < 16 ? 16 : even;  // of short sums C is in the cache
+  auto line = reinterpret_cast<uintptr_t>(out.c);                                    // may end up beyond C
   Vector sum[rows][vectors] = {};
   for (int64_t k = 0, end = step; k < depth; end += step) {
 #pragma GCC unroll 2
