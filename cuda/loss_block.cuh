@@ -33,7 +33,7 @@ struct Packs {
 namespace kernels {
 
 template <class T, bool smoothed>
-__global__ void __launch_bounds__(most_block_threads<T>) loss_of_blocks(LossRows<T> rows) {
+__global__ void __launch_bounds__(most_block_threads<T>, 1) loss_of_blocks(LossRows<T> rows) {
   using W = Wide<T>;
   constexpr int size = LogitWords::count<T>, most_warps = most_block_threads<T> / 32;
   XENT_SHARED(W, of_warp_max, 2 * most_warps);
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(most_block_threads<T>) loss_of_blocks(LossRows
     if (smoothed) others = block_sum<most_block_threads<T>>(others, warps);
     if (thread == 0) sum += rows.finish(r, row, pair, reads ? rows.raw(row, pair, label_logit, others) : 0);
   }
-  finish_loss<most_block_threads<T>>(rows, sum);
+  finish_loss<most_block_threads<T>>(rows, sum, threads);
 }
 
 }  // namespace kernels

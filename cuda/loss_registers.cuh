@@ -11,17 +11,16 @@
 
 namespace xent::cuda {
 
-constexpr int register_packs = 8, most_register_threads = 1024;
+constexpr int register_packs = 8;
 
 namespace kernels {
 
-template <class T, bool smoothed>
-__global__ void __launch_bounds__(most_register_threads) loss_in_registers(LossRows<T> rows) {
+template <class T, int threads, bool smoothed>
+__global__ void __launch_bounds__(threads, 1024 / threads) loss_in_registers(LossRows<T> rows) {
   using W = Wide<T>;
-  constexpr int size = LogitWords::count<T>, most_warps = most_register_threads / 32;
-  XENT_SHARED(W, of_warp_max, 2 * most_warps);
-  XENT_SHARED(W, of_warp_rest, 2 * most_warps);
-  const int threads = static_cast<int>(blockDim.x), warps = threads / 32;
+  constexpr int size = LogitWords::count<T>, warps = threads / 32;
+  XENT_SHARED(W, of_warp_max, 2 * warps);
+  XENT_SHARED(W, of_warp_rest, 2 * warps);
   const int classes = static_cast<int>(rows.target.classes()), thread = static_cast<int>(threadIdx.x);
   const int lane = thread % 32, warp = thread / 32;
   const bool writes = rows.writes_grad();
@@ -91,10 +90,10 @@ __global__ void __launch_bounds__(most_register_threads) loss_in_registers(LossR
         to[label] = narrowed<T>(grad.at_label);
     }
     double others = 0;
-    if (smoothed && reads) others = block_sum<most_register_threads>(static_cast<double>(surprises), warps);
+    if (smoothed && reads) others = block_sum<threads>(static_cast<double>(surprises));
     if (thread == 0) sum[0] += rows.finish(r, row, pair, reads ? rows.raw(row, pair, label_logit, others) : 0);
   }
-  finish_loss<most_register_threads>(rows, thread == 0 ? sum[0] : 0);
+  finish_loss<threads>(rows, thread == 0 ? sum[0] : 0);
 }
 
 }  // namespace kernels

@@ -75,12 +75,11 @@ struct LossRows {
   }
 };
 
-// The end of a kernel: every thread of every block brings a part of the sum. threads: of a block at most.
-template <int threads, class T>
-__device__ void finish_loss(const LossRows<T>& rows, double sum) {
+// The end of a kernel: every thread of every block brings a part of the sum. most: threads that a block may have.
+template <int most, class T>
+__device__ void finish_loss(const LossRows<T>& rows, double sum, int threads = most) {
   XENT_SHARED(bool, is_last, 1);
-  const int warps = static_cast<int>(blockDim.x) / 32;
-  sum = block_sum<threads>(sum, warps);
+  sum = block_sum<most>(sum, threads / 32);
   if (threadIdx.x == 0) {
     rows.partial[blockIdx.x] = sum;
     __threadfence();
@@ -90,8 +89,9 @@ __device__ void finish_loss(const LossRows<T>& rows, double sum) {
   __syncthreads();
   if (!is_last[0]) return;
   sum = 0;
-  for (unsigned block = threadIdx.x; block < gridDim.x; block += blockDim.x) sum += __ldcg(&rows.partial[block]);
-  sum = block_sum<threads>(sum, warps);
+  for (unsigned block = threadIdx.x; block < gridDim.x; block += static_cast<unsigned>(threads))
+    sum += __ldcg(&rows.partial[block]);
+  sum = block_sum<most>(sum, threads / 32);
   if (threadIdx.x != 0) return;
   const LossScalars& scalars = *rows.scalars;
   *rows.total = !rows.has_total ? 0 : rows.divides_rows ? sum * scalars.by : sum;

@@ -78,11 +78,15 @@ void start_blocks(const Call& call, const LossRows<T>& rows) {
   const int64_t classes = rows.target.classes(), packs = classes / LogitWords::count<T>;
   if constexpr (!std::is_same_v<T, double>) {
     const auto aligned = [](const T* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; };
-    if (packs * LogitWords::count<T> == classes && packs <= most_register_threads * register_packs &&
-        aligned(rows.logits) && aligned(rows.grad)) {
-      const unsigned threads = packs <= 256 * register_packs ? 256 : packs <= 512 * register_packs ? 512 : 1024;
-      return start(call, "loss_in_registers", grid_of_blocks(rows.target.rows(), threads, most_register_threads),
-                   kernels::loss_in_registers<T, smoothed>, rows);
+    if (packs * LogitWords::count<T> == classes && packs <= 1024 * register_packs && aligned(rows.logits) &&
+        aligned(rows.grad)) {
+      const auto go = [&]<int threads>() {
+        start(call, "loss_in_registers", grid_of_blocks(rows.target.rows(), threads, threads),
+              kernels::loss_in_registers<T, threads, smoothed>, rows);
+      };
+      if (packs <= 256 * register_packs) return go.template operator()<256>();
+      if (packs <= 512 * register_packs) return go.template operator()<512>();
+      return go.template operator()<1024>();
     }
   }
   // Of 132 processors, each of which has 1024 threads, the rows come to 34 MB at most, up to 256 KB each.
