@@ -11,10 +11,10 @@
 
 namespace xent::cuda {
 
-// A block has 256 threads, 512 or 1024: the longer rows are, the fewer of them a processor may have at a time if they
+// A block has 256 threads, or as many as a processor has registers for: of long rows it may have one at a time if they
 // are to be in the second-level cache still when they are read again.
 template <class T>
-constexpr int most_block_threads = sizeof(T) == 8 ? 512 : 1024;
+constexpr int most_block_threads = sizeof(T) == 8 ? 512 : 768;
 
 // Where 16 bytes can be read at once in `classes` logits: [head, head + packs * size).
 template <class T>

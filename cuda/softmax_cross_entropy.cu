@@ -89,10 +89,9 @@ void start_blocks(const Call& call, const LossRows<T>& rows) {
       return go.template operator()<1024>();
     }
   }
-  // Of 132 processors, each of which has 1024 threads, the rows come to 34 MB at most, up to 256 KB each.
-  const int64_t row_bytes = classes * static_cast<int64_t>(sizeof(T));
-  const int wanted = row_bytes <= 64 << 10 ? 256 : row_bytes <= 128 << 10 ? 512 : 1024;
-  const auto threads = static_cast<unsigned>(std::min(wanted, most_block_threads<T>));
+  // 132 processors have 34 MB of rows at a time: three of 85 KB each, or one of 256 KB.
+  constexpr int64_t long_row = 85 << 10;
+  const unsigned threads = classes * static_cast<int64_t>(sizeof(T)) <= long_row ? 256 : most_block_threads<T>;
   start(call, "loss_of_blocks", grid_of_blocks(rows.target.rows(), threads, most_block_threads<T>),
         kernels::loss_of_blocks<T, smoothed>, rows);
 }
