@@ -34,7 +34,7 @@ struct Problem {
 };
 
 uint32_t alignment_of(const void* data) {
-  constexpr uintptr_t most = 64;  // what all memory has: a replayed product gets the eager one's algorithm, and its bits
+  constexpr uintptr_t most = 64;  // what all memory has: a replayed product gets the eager one's algorithm, and bits
   const auto address = reinterpret_cast<uintptr_t>(data);
   return static_cast<uint32_t>(std::min(most, address & (~address + 1)));
 }
