@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -241,4 +242,18 @@ TEST_CASE("globals on the device may end with the program, also while work is qu
   kept_graph->launch();
   CHECK(kept_tensor.to_vector<float>() == std::vector<float>{2, 2, 2});
   kept_graph->launch();  // nobody waits for it; a destructor that throws, or runs it, is the end of this program
+}
+
+TEST_CASE("threads share the device") {
+  std::vector<std::thread> threads;
+  std::vector<float> sums(4);
+  for (size_t t = 0; t < sums.size(); ++t)
+    threads.emplace_back([&, t] {
+      Tensor x = Tensor::zeros({17}, DType::f32, Device::cuda());
+      const Tensor one = Tensor::full({17}, static_cast<double>(t + 1), DType::f32, Device::cuda());
+      for (int i = 0; i < 20; ++i) launch_accumulate(x, one);
+      sums[t] = x.to_vector<float>()[16];
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(sums == std::vector<float>{20, 40, 60, 80});
 }

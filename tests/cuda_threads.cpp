@@ -33,25 +33,11 @@ std::vector<Tensor> train(uint64_t seed) {
     return loss;
   });
   Tensor loss;
-  for (int call = 0; call < (looks_for_races ? 4 : 8); ++call) loss = step(x, labels);
+  for (int call = 0; call < 8; ++call) loss = step(x, labels);
   return {loss.to(Device::cpu()), layer.weight.to(Device::cpu()), layer.bias.to(Device::cpu())};
 }
 
 }  // namespace
-
-TEST_CASE("threads share the device") {
-  std::vector<std::thread> threads;
-  std::vector<float> sums(4);
-  for (size_t t = 0; t < sums.size(); ++t)
-    threads.emplace_back([&, t] {
-      Tensor x = Tensor::zeros({17}, DType::f32, cuda_device);
-      const Tensor one = Tensor::full({17}, static_cast<double>(t + 1), DType::f32, cuda_device);
-      for (int i = 0; i < 20; ++i) launch_accumulate(x, one);
-      sums[t] = x.to_vector<float>()[16];
-    });
-  for (std::thread& thread : threads) thread.join();
-  CHECK(sums == std::vector<float>{20, 40, 60, 80});
-}
 
 TEST_CASE("threads with a Step each have the bits of one after the other") {
   constexpr size_t count = 3;
