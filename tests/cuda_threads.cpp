@@ -8,7 +8,6 @@
 
 #include <xent/core/fill.h>
 #include <xent/core/graph.h>
-#include <xent/core/memory.h>
 #include <xent/xent.h>
 
 #include "cuda_orders.h"
