@@ -275,4 +275,12 @@ TEST_CASE("pools of many images, and of many channels") {
     check_both_ways([&](const Tensor& images) { return avg_pool2d(images, one); });
     check_both_ways([&](const Tensor& images) { return global_avg_pool2d(images); });
   }
+  const Tensor x = zeros({1, 2, 1, large});  // pools of two pixels each
+  set(x, 2 * large - 1, 3);
+  const Result max = run_at_the_end([](const Tensor& images) { return max_pool2d(images, {.window = {2, 1}}); }, x);
+  CHECK(value(max.y, large - 1) == 3);
+  CHECK(value(max.dx, 2 * large - 1) == 5);
+  const Result mean = run_at_the_end([](const Tensor& images) { return global_avg_pool2d(images); }, x);
+  CHECK(value(mean.y, large - 1) == 1.5);
+  CHECK(value(mean.dx, 2 * large - 1) == 2.5);
 }
