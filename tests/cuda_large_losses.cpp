@@ -25,6 +25,9 @@ constexpr int64_t rows = int64_t{7} << 30, classes = 4, logits = rows * classes;
 constexpr auto last_row = static_cast<size_t>(rows - 1);
 constexpr unsigned seventh = 1 << 30;  // a grid whose blocks have seven rows each
 
+constexpr LossScalars undivided = {
+    .by = 1, .factor = 1, .all_weights = 0, .of_denominator = 0, .zero_loss = false, .zero_grad = false, .ticket = 0};
+
 template <class T>
 FloatingNumbers numbers(const DeviceArray<T>& array) {
   return {array.data(), dtype_of<T>};
@@ -42,7 +45,7 @@ struct ManyRows {
   DeviceArray<float> x{logits}, dx{logits}, statistics{2 * rows}, losses{rows}, weights{rows};
   DeviceArray<uint8_t> labels{rows};
   DeviceArray<double> partial{rows}, total{1};
-  DeviceArray<LossScalars> scalars{{LossScalars{.by = 1, .factor = 1}}};
+  DeviceArray<LossScalars> scalars{{undivided}};
   const double log_sum = std::log(std::exp(3) + 3);  // of the last row
 
   ManyRows() {
@@ -190,7 +193,7 @@ TEST_CASE("denominators and distributions of more than 2^31 rows") {
 TEST_CASE("losses of more than 2^31 samples, and of rows so far apart") {
   const DeviceArray<double> row_losses(2 * rows);
   const DeviceArray<float> losses(rows);
-  const DeviceArray<LossScalars> scalars({LossScalars{.by = 1}});
+  const DeviceArray<LossScalars> scalars({undivided});
   row_losses.set(rows, 5);
   row_losses.set(2 * rows - 1, 7);
   const auto add = [&](unsigned blocks, int64_t samples, int64_t after, int64_t per_sample) {
@@ -206,7 +209,7 @@ TEST_CASE("losses of more than 2^31 samples, and of rows so far apart") {
 TEST_CASE("a row of more than 2^31 classes") {
   const DeviceArray<float> x(many_classes), more(many_classes), result(many_classes), q(many_classes);
   const SparseGroup group(nullptr);
-  LossScalars scalars = {.by = 1, .factor = 1};
+  LossScalars scalars = undivided;
   const int64_t label = many_classes - 1;
   x.set(last_class, 3);
   LossRows<float> row;
@@ -264,7 +267,7 @@ TEST_CASE("a row of more than 2^31 classes") {
 
 TEST_CASE("the gradient of a distribution over more than 2^31 classes") {
   const DeviceArray<float> x(many_classes), q(many_classes), of_q(many_classes), statistics({3, 0});
-  const DeviceArray<LossScalars> scalars({LossScalars{.by = 1, .factor = 1}});
+  const DeviceArray<LossScalars> scalars({undivided});
   x.set(last_class, 1);
   LossRows<float> row;
   row.logits = x.data();
