@@ -11,7 +11,7 @@ namespace ort = xent::compat::onnxruntime;
 
 // The gradient that arrives; ones if the file gives none, in a case whose Grad is to be refused.
 Tensor arriving(const Case& wanted, const Tensor& output) {
-  return wanted.upstream ? wanted.upstream : Tensor::ones(output.shape(), output.dtype());
+  return wanted.upstream ? wanted.upstream : Tensor::ones(output.shape(), output.dtype(), output.device());
 }
 
 bool wants_grad(const Case& wanted) { return !wanted.grads.empty() || wanted.cause; }
