@@ -89,7 +89,7 @@ void check(const GemmShape& base) {
 
 TEST_CASE("every size around the edges of tiles and panels") {
   if (!machine_has_it()) return;
-  for (const int64_t m : {1, 4, 5, 6, 13})
+  for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 24})
     for (const int64_t n : {1, 7, 8, 9, 16, 17, 32, 33})
       for (const int64_t k : {0, 1, 5, 64}) {
         check<float>({m, n, k});
@@ -109,6 +109,7 @@ TEST_CASE("sizes of several blocks and slabs") {
                                  {33, 150, 450},
                                  {64, 200, 512},
                                  {31, 40, 1024},
+                                 {40, 2200, 70},
                                  {70, 100, 3000}}) {
     check<float>(shape);
     check<double>(shape);
@@ -174,7 +175,8 @@ TEST_CASE("the bits do not depend on the number of threads, nor an element's on 
   const std::vector<float> one = product(operands, 1);
   CHECK(product(operands, 3) == one);
   for (const Operands<float>& others :
-       {Operands<float>({64, 128, 2000}, 7), Operands<float>({40, 200, 450, false, true}, 8)})
+       {Operands<float>({64, 128, 2000}, 7), Operands<float>({40, 200, 450, false, true}, 8),
+        Operands<float>({40, 2200, 70, false, true}, 9)})
     CHECK(product(others, 3) == product(others, 1));
   set_threads(before);
 
