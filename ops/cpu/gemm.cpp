@@ -153,8 +153,8 @@ void gemm_transposed(const GemmKernel<T>& kernel, const GemmShape& shape, const 
   parallel_for(m, kernel.width, [&, k = k](int64_t begin, int64_t end) {
     kernel.pack({a + begin * k, k, k, end - begin, true, nullptr}, packed.data() + begin * k);
   });
-  constexpr int64_t most_chunks = 16, group = few / 2;
-  const int64_t chunk = std::max<int64_t>(1, n / (most_chunks * few)) * few;
+  constexpr int64_t enough_chunks = 16, group = few / 2;
+  const int64_t chunk = std::max<int64_t>(1, n / (enough_chunks * few)) * few;
   parallel_for(n, chunk, [&, m = m, n = n, k = k](int64_t begin, int64_t end) {
     alignas(64) std::array<T, few * few> product;
     const Slabs slabs{k};
