@@ -213,6 +213,32 @@ TEST_CASE("a run goes on from a checkpoint of the GPU, there and on the CPU") {
   std::filesystem::remove(path);
 }
 
+TEST_CASE("the README's program trains on the GPU with the lines that docs/cuda.md changes") {
+  const Device device = is_available(Device::cuda()) ? Device::cuda() : Device::cpu();
+  ImageDataset data = generated_digits(2048, 1);
+  Loader batches(data, {.batch = 64, .shuffle = true, .seed = 1, .device = device, .resident = true});
+
+  Generator random(1, device);  // layers are made where it is, and dropout draws there
+  Sequential model(Flatten(), Linear(784, 128, random, Activation::relu), Linear(128, 10, random));
+  model.to(device);  // what no generator made, such as running statistics; before the optimizer
+  Adam optimizer(model.parameters(), {.learning_rate = 1e-3});
+
+  Step train_step([&](const Tensor& images, const Tensor& labels) {
+    Tape tape;
+    Tensor loss = softmax_cross_entropy(model(images), labels);  // []
+    optimizer.step(tape.backward(loss));
+    return loss;
+  });
+  std::vector<double> losses;
+  for (const Batch& next : batches) {
+    Tensor loss = train_step(next.images, next.labels);
+    CHECK(loss.device() == Device::cuda());
+    losses.push_back(loss.item());
+    if (looks_for_races && losses.size() == 3) return;
+  }
+  CHECK(losses.back() < 0.8 * losses.front());
+}
+
 TEST_CASE("a Loader's batches are on the GPU, copied or made there of resident bytes, with the bits of the CPU's") {
   const LoaderOptions options{.batch = 7, .shuffle = true, .seed = 5};
   LoaderOptions copied = options, resident = options, ahead = options;

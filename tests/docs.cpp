@@ -29,7 +29,7 @@ std::string read(const fs::path& path) {
 bool is_private(const std::string& stem) {
   std::smatch list;
   const std::string rules = read(root / ".cmake/install.cmake");
-  REQUIRE(std::regex_search(rules, list, std::regex(R"re(foreach\(header ([^)]*)\))re")));
+  REQUIRE(std::regex_search(rules, list, std::regex(R"re(foreach\(header\s+([^)]*)\))re")));
   return std::regex_search(list[1].str(), std::regex("\\b" + stem + "\\b"));
 }
 
@@ -60,6 +60,20 @@ TEST_CASE("every file that a page names is there") {
 
 TEST_CASE("the program of adding_an_op.md is the example") {
   CHECK(read(root / "docs/adding_an_op.md").find(read(root / "examples/07_your_own_op.cpp")) != std::string::npos);
+}
+
+TEST_CASE("the lines of the README's program that cuda.md changes are in it, and the new ones are in a test") {
+  const std::string readme = read(root / "README.md"), test = read(root / "tests/cuda_train.cpp");
+  const std::regex block("```diff\n([\\s\\S]*?)```");
+  const std::string page = read(root / "docs/cuda.md");
+  std::smatch diff;
+  REQUIRE(std::regex_search(page, diff, block));
+  std::stringstream lines(diff[1]);
+  for (std::string line; std::getline(lines, line);) {
+    const std::string code = line.substr(1);
+    if (line[0] != '+') CHECK_MESSAGE(readme.find(code + '\n') != std::string::npos, code);
+    if (line[0] == '+') CHECK_MESSAGE(test.find(code + '\n') != std::string::npos, code);
+  }
 }
 
 // A page quotes a file in blocks that name it, "```cpp ops/cpu/rows.h": lines that follow each other there, apart from
