@@ -59,10 +59,15 @@ else()
   message(STATUS "xent ${PROJECT_VERSION}: CPU only (${reason})")
 endif()
 
+# So that a project asks the same after add_subdirectory as after find_package.
+if(NOT XENT_TOP_LEVEL)
+  set(xent_WITH_CUDA ${XENT_WITH_CUDA} PARENT_SCOPE)
+endif()
+
 # Makes a target of sources that name their kernels for CUDA, and adds the kernels.
 function(xent_cuda_sources target)
   file(GLOB kernels CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/cuda/*.cu")
   file(GLOB host_code CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/cuda/*.cpp")
   target_sources(${target} PRIVATE ${kernels} ${host_code})
-  target_compile_definitions(${target} PRIVATE XENT_WITH_CUDA)
+  target_compile_definitions(${target} PUBLIC XENT_WITH_CUDA)  # what ON_CUDA asks, also in a program's own ops
 endfunction()
