@@ -26,6 +26,7 @@ foreach(header
     metrics_call
     mxnet_labels
     onnxruntime_check
+    op_trial
     optimizer_steps
     overlap
     permute

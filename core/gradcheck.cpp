@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include <xent/core/op_trial.h>
 #include <xent/core/parallel.h>
 #include <xent/core/random.h>
 #include <xent/core/require.h>
@@ -85,11 +86,6 @@ bool same_bits(const Tensor& a, const Tensor& b) {
   }
 }
 
-// The inputs of an op that can get a gradient.
-bool wanted(const Op& op, const Tensor& input, size_t i) {
-  return input && is_floating(input.dtype()) && op.differentiable >> i & 1 && !(op.updates >> i & 1);
-}
-
 // The inputs of a sample, with copies of those that the op updates: every evaluation starts from the same state.
 std::vector<Tensor> fresh_inputs(const Op& op, const Sample& sample) {
   std::vector<Tensor> inputs = sample.inputs;
@@ -105,7 +101,7 @@ Gradients gradients_of(const Op& op, const Sample& sample, const Tensor& upstrea
   for (int repeat = 0; repeat < repeats; ++repeat) {
     Tape tape;
     for (size_t i = 0; i < sample.inputs.size(); ++i)
-      if (wanted(op, sample.inputs[i], i) && inputs >> i & 1) tape.watch(sample.inputs[i]);
+      if (wants_gradient(op, sample.inputs[i], i) && inputs >> i & 1) tape.watch(sample.inputs[i]);
     tape.backward(apply(op, fresh_inputs(op, sample), sample.attrs)[0], gradients, {.upstream = upstream});
   }
   return gradients;
@@ -116,7 +112,7 @@ GradientReport check_accumulation(const Op& op, const Sample& sample, const Tens
                                   const std::string& where) {
   const Gradients once = gradients_of(op, sample, upstream), twice = gradients_of(op, sample, upstream, 2);
   for (size_t i = 0; i < sample.inputs.size(); ++i) {
-    if (!wanted(op, sample.inputs[i], i)) continue;
+    if (!wants_gradient(op, sample.inputs[i], i)) continue;
     const Values one = once[sample.inputs[i]].to_vector<double>(), two = twice[sample.inputs[i]].to_vector<double>();
     for (size_t k = 0; k < one.size(); ++k)
       if (std::abs(two[k] - 2 * one[k]) > 1e-12 * (1 + std::abs(one[k])))
@@ -130,7 +126,7 @@ GradientReport check_accumulation(const Op& op, const Sample& sample, const Tens
 GradientReport check_alone(const Op& op, const Sample& sample, const Tensor& upstream, const std::string& where) {
   const Gradients together = gradients_of(op, sample, upstream);
   for (size_t i = 0; i < sample.inputs.size(); ++i) {
-    if (!wanted(op, sample.inputs[i], i)) continue;
+    if (!wants_gradient(op, sample.inputs[i], i)) continue;
     const Gradients alone = gradients_of(op, sample, upstream, 1, Mask{1} << i);
     if (!same_bits(alone[sample.inputs[i]], together[sample.inputs[i]]))
       return failure(fmt::format("{}, input {}: the gradient is another one when no other input wants one", where, i));
@@ -162,22 +158,11 @@ GradientReport check_threads(const Op& op, const Sample& sample, const Tensor& u
   };
   const Gradients one = with(1), three = with(3);
   for (size_t i = 0; i < sample.inputs.size(); ++i)
-    if (wanted(op, sample.inputs[i], i) && !same_bits(one[sample.inputs[i]], three[sample.inputs[i]]))
+    if (wants_gradient(op, sample.inputs[i], i) && !same_bits(one[sample.inputs[i]], three[sample.inputs[i]]))
       return failure(
           fmt::format("{}, input {}: the gradient has other bits with three threads than with one", where, i));
   return {};
 }
-
-class PoisonScope {
- public:
-  PoisonScope() : before_(poison_fresh_memory(true)) {}
-  ~PoisonScope() { poison_fresh_memory(before_); }
-  PoisonScope(const PoisonScope&) = delete;
-  PoisonScope& operator=(const PoisonScope&) = delete;
-
- private:
-  bool before_;
-};
 
 }  // namespace
 
@@ -222,12 +207,12 @@ GradientReport check_op(const Op& op, const GradientCheckOptions& options) {
     const Sample& sample = samples[s];
     std::vector<Tensor> variables;  // the differentiable inputs; the others stay as they are
     for (size_t i = 0; i < sample.inputs.size(); ++i)
-      if (wanted(op, sample.inputs[i], i)) variables.push_back(sample.inputs[i]);
+      if (wants_gradient(op, sample.inputs[i], i)) variables.push_back(sample.inputs[i]);
     const auto f = [&](std::span<const Tensor> values) {
       std::vector<Tensor> inputs = fresh_inputs(op, sample);
       size_t next = 0;
       for (size_t i = 0; i < inputs.size(); ++i)
-        if (wanted(op, inputs[i], i)) inputs[i] = values[next++];
+        if (wants_gradient(op, inputs[i], i)) inputs[i] = values[next++];
       return apply(op, inputs, sample.attrs)[0];
     };
     const std::string where = fmt::format("{}, sample {}", op.name, s);
@@ -264,14 +249,14 @@ GradientReport check_replay(const Op& op, DType dtype, Device device) {
       Tensors results;
       Tape tape;
       for (size_t i = 0; i < inputs.size(); ++i)
-        if (wanted(op, inputs[i], i)) tape.watch(inputs[i]);
+        if (wants_gradient(op, inputs[i], i)) tape.watch(inputs[i]);
       const Tensors outputs = apply(op, inputs, sample.attrs);
       if (!outputs.empty()) results.push_back(outputs[0]);
       if ((op.backward || op.view) && is_floating(outputs[0].dtype())) {
         const Gradients gradients =
             tape.backward(outputs[0], {.upstream = Tensor::full(outputs[0].shape(), 0.5, outputs[0].dtype(), device)});
         for (size_t i = 0; i < inputs.size(); ++i)
-          if (wanted(op, inputs[i], i)) results.push_back(gradients[inputs[i]]);
+          if (wants_gradient(op, inputs[i], i)) results.push_back(gradients[inputs[i]]);
       }
       for (size_t i = 0; i < inputs.size(); ++i)
         if (op.updates >> i & 1 && inputs[i]) results.push_back(inputs[i]);

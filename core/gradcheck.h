@@ -1,4 +1,5 @@
-// check_gradients and check_op: compares backward with differences of forward. Shipped: check your own ops with it.
+// check_gradients and check_op: compares backward with differences of forward; check_device: a device with the CPU.
+// Shipped: check your own ops with it.
 //
 //   GradientReport report = check_gradients(
 //       [](std::span<const Tensor> in) { return sum(tanh(in[0])); }, {normal_sample({3, 5}, DType::f64, 1)});
@@ -63,5 +64,22 @@ GradientReport check_op(const Op& op, const GradientCheckOptions& options = {});
 // Runs an op's forward, and its backward if it has one, as a Step on each of its samples, and compares the bits of the
 // recorded and replayed calls with those of the eager one.
 GradientReport check_replay(const Op& op, DType dtype = DType::f32, Device device = Device::cpu());
+
+// Checks an op's kernels for a device on its samples: outputs, gradients and updated inputs must be those of the CPU, to
+// 2e-5 of a tensor's largest number in f32 and 1e-12 in f64. With check_op, which runs on the CPU, it checks a backward
+// for CUDA; check_replay compares a device with itself alone. Throws ArgumentError for an op without samples, DeviceError
+// for one without a kernel there.
+//
+//   GradientReport report = check_device(my_op, DType::f64, Device::cuda());
+GradientReport check_device(const Op& op, DType dtype = DType::f32, Device device = Device::cuda());
+
+struct OpResult {
+  std::string name;  // "output 0", "gradient of input 1", "input 2, updated"
+  Tensor value;
+};
+
+// Runs an op on copies of a sample there, forward and, from the first output, backward, with an upstream that is the same
+// on every device. Returns all that came of it.
+std::vector<OpResult> run_op(const Op& op, const Sample& sample, Device device);
 
 }  // namespace xent

@@ -64,6 +64,10 @@ foreach(source IN LISTS sources)
   endif()
 endforeach()
 
+# It has kernels of its own.
+set_source_files_properties(cuda_own_op.cu PROPERTIES LANGUAGE CXX)
+target_sources(cuda_own_op PRIVATE cuda_own_op.cu)
+
 # The golden files once more, on the emulated GPU.
 file(GLOB sources CONFIGURE_DEPENDS golden_calls*.cpp golden_case.cpp golden_compare.cpp golden_run.cpp)
 add_executable(golden_runner_emulated golden_runner.cpp ${sources})
