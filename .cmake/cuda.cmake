@@ -18,7 +18,7 @@ if(NOT XENT_CUDA STREQUAL "OFF")
   find_library(XENT_CUDA_DRIVER NAMES libcuda.so.1 PATHS /usr/local/nvidia/lib64 /usr/lib/wsl/lib
     DOC "The library of the GPU's driver")
   if(XENT_CUDA STREQUAL "AUTO" AND NOT XENT_CUDA_DRIVER)
-    set(reason "no GPU driver; XENT_CUDA=ON builds it all the same")
+    set(reason "no GPU driver: XENT_CUDA=ON builds it all the same")
   elseif(NOT XENT_NVCC AND NOT CMAKE_CUDA_COMPILER)
     set(reason "no nvcc")
   else()

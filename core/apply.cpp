@@ -20,17 +20,21 @@ Specs specs_of(const Op& op, std::span<const Tensor> inputs, Device& device) {
   require<ArgumentError>(inputs.size() == static_cast<size_t>(op.inputs), "{}: takes {} inputs, got {}", op.name,
                          op.inputs, inputs.size());
   Specs specs;
-  const Tensor* first = nullptr;
+  size_t first = inputs.size();
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Tensor& input = inputs[i];
     require<ArgumentError>(input || op.optional >> i & 1, "{}: input {} is an empty tensor handle", op.name, i);
     specs.push_back({input.shape(), input.dtype(), static_cast<bool>(input)});
     if (!input) continue;
-    if (!first) first = &input;
-    require<DeviceError>(input.device() == first->device(), "{}: inputs on {} and {}; move one with .to()", op.name,
-                         first->device(), input.device());
+    if (first == inputs.size()) first = i;
+    const Tensor& other = inputs[first];
+    require<DeviceError>(input.device() == other.device(), "{}: input {} {} {} is on {}, input {} {} {} on {}; {}",
+                         op.name, first, other.dtype(), other.shape(), other.device(), i, input.dtype(), input.shape(),
+                         input.device(),
+                         op.updates == nothing ? "move one with .to(device)"
+                                               : "make the state there: Mean(device), Generator(seed, device)");
   }
-  if (first) device = first->device();
+  if (first < inputs.size()) device = inputs[first].device();
   return specs;
 }
 
@@ -103,7 +107,8 @@ void launch(const Op& op, const Kernel& kernel, Call call, Device device) {
   if (Joined::keeps(op, kernel, call, device)) return;
   const bool on_cuda = device.kind == Device::Kind::cuda;
   const KernelFunction function = on_cuda ? kernel.cuda : kernel.cpu;
-  require<DeviceError>(function != nullptr, "{}: no {} kernel in this build", op.name, on_cuda ? "CUDA" : "CPU");
+  require<DeviceError>(function != nullptr, "{}: the op's .{} has no {} kernel; give it one: docs/adding_an_op.md",
+                       op.name, &kernel == &op.backward ? "backward" : "forward", on_cuda ? "CUDA" : "CPU");
   StorageRef workspace;  // given back after the launch: later launches of the same stream may have it
   if (const auto workspace_bytes = on_cuda ? kernel.cuda_workspace : kernel.workspace) {
     workspace = Storage::allocate(workspace_bytes(call), device);

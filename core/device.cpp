@@ -66,9 +66,10 @@ bool is_available(Device device) { return device == Device::cpu(); }
 const Memory& memory(Device device) {
 #if defined(XENT_WITH_CUDA)
   if (device.kind == Device::Kind::cuda) return cuda::memory(device.index);
-#endif
+#else
   require<DeviceError>(device.kind != Device::Kind::cuda,
-                       "{}: this build has no CUDA (see XENT_CUDA in README.md); use Device::cpu()", device);
+                       "{}: xent was built without CUDA (" XENT_NO_CUDA "; see docs/cuda.md); use cpu", device);
+#endif
   require<DeviceError>(device.index == 0, "cpu: there is one CPU device, index 0, not {}", device.index);
   return cpu_memory;
 }

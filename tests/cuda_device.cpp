@@ -163,9 +163,13 @@ TEST_CASE("what cannot be done with the device is a DeviceError with the way out
   CHECK_THROWS_AS(Tensor::zeros({2}, DType::f32, Device::cuda(-1)), DeviceError);
   CHECK_THROWS_WITH_AS(x.data<float>(), "data: the tensor is on cuda:0; use to_vector() or to(Device::cpu())",
                        DeviceError);
-  CHECK_THROWS_WITH_AS(add(here, x), "add: inputs on cpu and cuda:0; move one with .to()", DeviceError);
+  CHECK_THROWS_WITH_AS(add(here, x),
+                       "add: input 0 f32 [2] is on cpu, input 1 f32 [2] on cuda:0; move one with .to(device)",
+                       DeviceError);
   const Op no_kernel = {.name = "no_kernel", .formula = "", .infer = same_as_input, .forward = {[](const Call&) {}}};
-  CHECK_THROWS_WITH_AS(apply(no_kernel, {x}), "no_kernel: no CUDA kernel in this build", DeviceError);
+  CHECK_THROWS_WITH_AS(apply(no_kernel, {x}),
+                       "no_kernel: the op's .forward has no CUDA kernel; give it one: docs/adding_an_op.md",
+                       DeviceError);
 }
 
 TEST_CASE("more memory than there is is a DeviceError, and the device works on") {

@@ -324,5 +324,6 @@ TEST_CASE("an op without a kernel for the device says so") {
       .formula = "",
       .infer = [](std::span<const Spec> in, const Attrs&) { return Specs{in[0]}; },
   };
-  CHECK_THROWS_WITH_AS(apply(op, {Tensor::zeros({1})}), "nothing: no CPU kernel in this build", DeviceError);
+  CHECK_THROWS_WITH_AS(apply(op, {Tensor::zeros({1})}),
+                       "nothing: the op's .forward has no CPU kernel; give it one: docs/adding_an_op.md", DeviceError);
 }
