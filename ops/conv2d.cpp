@@ -39,8 +39,11 @@ Specs infer_convolution(const char* op, std::span<const Spec> in, const Attrs& a
                       "width, in, out]",
                       op, x.shape, weight.shape);
   require<ShapeError>(x.shape[3] == weight.shape[2] && x.shape[3] >= 1,
-                      "{}: input {} does not fit weight {}: its last extent must be {}, and at least 1", op, x.shape,
-                      weight.shape, weight.shape[2]);
+                      "{}: input {} does not fit weight {}: its last extent must be {}{}", op, x.shape, weight.shape,
+                      weight.shape[2],
+                      weight.shape[2] < 1             ? ", and at least 1"
+                      : x.shape[1] == weight.shape[2] ? "; channels come last: permute(x, {0, 2, 3, 1})"
+                                                      : "");
   require<ShapeError>(!bias || bias.shape == Shape{weight.shape[3]},
                       "{}: bias {} must be [{}], one per output channel of weight {}", op, bias.shape, weight.shape[3],
                       weight.shape);

@@ -29,9 +29,10 @@ Specs infer_linear(std::span<const Spec> in, const Attrs& attrs) {
                          "linear: activation {} is none of none, relu, tanh, sigmoid", static_cast<int>(activation));
   require<ShapeError>(x.shape.rank() >= 1 && x.shape.rank() <= Shape::max_rank && weight.shape.rank() == 2,
                       "linear: input {} and weight {}: expected [..., in] and [in, out]", x.shape, weight.shape);
+  const bool fits_flat = x.shape[0] > 0 && x.shape.elements() / x.shape[0] == weight.shape[0];
   require<ShapeError>(x.shape[-1] == weight.shape[0],
-                      "linear: input {} does not fit weight {}: its last extent must be {}", x.shape, weight.shape,
-                      weight.shape[0]);
+                      "linear: input {} does not fit weight {}: its last extent must be {}{}", x.shape, weight.shape,
+                      weight.shape[0], fits_flat ? "; flatten it first" : "");
   require<ShapeError>(!bias || bias.shape == Shape{weight.shape[1]},
                       "linear: bias {} must be [{}], one per column of weight {}", bias.shape, weight.shape[1],
                       weight.shape);

@@ -147,6 +147,7 @@ TEST_CASE("conv2d refuses tensors that do not fit, naming their shapes") {
   CHECK(contains(text(ones({5, 6, 3}), weight, {}), "conv2d: input [5, 6, 3]"));
   CHECK(contains(text(x, ones({3, 3, 4}), {}), "weight [3, 3, 4]"));
   CHECK(contains(text(x, ones({3, 3, 2, 4}), {}), "its last extent must be 2"));
+  CHECK(contains(text(ones({4, 1, 28, 28}), ones({3, 3, 1, 8}), {}), "must be 1; channels come last: permute(x, "));
   CHECK(contains(text(ones({2, 5, 6, 0}), ones({3, 3, 0, 4}), {}), "at least 1"));
   CHECK(contains(text(x, weight, ones({3})), "bias [3] must be [4]"));
   CHECK(contains(text(x, weight, ones({1, 4})), "bias [1, 4] must be [4]"));

@@ -129,6 +129,7 @@ TEST_CASE("wrong input is told in the layer's words") {
   Mlp model(random);
   CHECK_THROWS_WITH_AS(model(Tensor::ones({2, 7})),
                        "linear: input [2, 7] does not fit weight [8, 5]: its last extent must be 8", ShapeError);
+  CHECK_THROWS_WITH_AS(model(Tensor::ones({3, 2, 4})), doctest::Contains("must be 8; flatten it first"), ShapeError);
 }
 
 TEST_CASE("a frozen model trains nothing, and can be trained again") {
