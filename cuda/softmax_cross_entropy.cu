@@ -16,6 +16,7 @@
 #include <xent/cuda/loss_call.cuh>
 #include <xent/cuda/loss_general.cuh>
 #include <xent/cuda/loss_registers.cuh>
+#include <xent/cuda/loss_samples.cuh>
 #include <xent/cuda/loss_tile.cuh>
 #include <xent/cuda/loss_warp.cuh>
 
@@ -24,19 +25,6 @@ namespace xent::cuda {
 namespace {
 
 using Kind = Reduction::Kind;
-
-// The sum of the rows' losses for every entry of the batch axis, in the order of the rows.
-__global__ void __launch_bounds__(group_threads)
-    add_samples(const double* row_losses, int64_t samples, int64_t after, int64_t per_sample,
-                const LossScalars* scalars, FloatingNumbers loss) {
-  for (int64_t sample = blockIdx.x; sample < samples; sample += gridDim.x) {
-    double sum = 0;
-    for (int64_t i = threadIdx.x; i < per_sample; i += group_threads)
-      sum += row_losses[(i / after * samples + sample) * after + i % after];
-    sum = block_sum<group_threads>(sum);
-    if (threadIdx.x == 0) loss.store(sample, scalars->zero_loss ? 0 : sum / scalars->by);
-  }
-}
 
 Grid grid_of(int64_t rows, int64_t rows_per_block, unsigned threads) {
   const int64_t blocks = (rows + rows_per_block - 1) / rows_per_block;
@@ -153,8 +141,9 @@ void forward(const char* op, const Call& call, const Slice& grad, bool in_place)
   if (kind != Kind::sample_mean) return;
   const SampleRows samples(shape, static_cast<int>(options.axis), options.reduction.batch_axis);
   start(call, "add_samples",
-        {.blocks = blocks_for(samples.samples, 1), .threads = group_threads, .max_threads = group_threads}, add_samples,
-        rows.row_losses, samples.samples, samples.after, samples.per_sample, rows.scalars, rows.loss);
+        {.blocks = blocks_for(samples.samples, 1), .threads = group_threads, .max_threads = group_threads},
+        kernels::add_samples, rows.row_losses, samples.samples, samples.after, samples.per_sample, rows.scalars,
+        rows.loss);
 }
 
 }  // namespace

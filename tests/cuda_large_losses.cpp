@@ -8,9 +8,11 @@
 #include <xent/cuda/loss_backward.cuh>
 #include <xent/cuda/loss_block.cuh>
 #include <xent/cuda/loss_general.cuh>
+#include <xent/cuda/loss_prepare.cuh>
 #include <xent/cuda/loss_registers.cuh>
+#include <xent/cuda/loss_samples.cuh>
 #include <xent/cuda/loss_tile.cuh>
-#include <xent/cuda/loss_validate.cuh>
+#include <xent/cuda/loss_validation.cuh>
 #include <xent/cuda/loss_warp.cuh>
 
 #include "cuda_large.h"
@@ -124,7 +126,7 @@ TEST_CASE("more than 2^31 rows in tiles, by warps, in registers, by blocks, and 
     run_last_block("registers", seventh, 256, 0, kernels::loss_in_registers<float, 256, false>, many.of());
   });
   check_rows([](const ManyRows& many) {
-    run_last_block("blocks", seventh, cuda::block_threads, 0, kernels::loss_of_blocks<float, false>, many.of());
+    run_last_block("blocks", seventh, 256, 0, kernels::loss_of_blocks<float, false>, many.of());
   });
   check_rows([](const ManyRows& many) {
     const LossExtras extras = {.plain = true, .grad = numbers(many.dx)};
@@ -167,7 +169,7 @@ TEST_CASE("denominators and distributions of more than 2^31 rows") {
   cuda::LossPreparation p = {.target = many.target(), .options = {}, .checks_labels = true, .sums_shares = true};
   p.options.reduction.denominator = Reduction::Denominator::element_weights;
   p.partial = many.partial.data();
-  run_last_block("prepare", rows / 512, 512, 0, kernels::prepare_loss<1>, p);
+  run_last_block("prepare", rows / 512, 512, 0, kernels::prepare_rows<1>, p);
   CHECK(many.partial.value(rows / 512 - 1) == 2);
 
   const DeviceArray<float> distribution(rows);
@@ -182,7 +184,7 @@ TEST_CASE("denominators and distributions of more than 2^31 rows") {
   distribution.set(last_row, 0.5);
   CHECK(kernels::share_of<1>(p, rows - 1, 0, 0) == 0.5);
 
-  cuda::LossValidation v = {p.target, "loss", errors.data(), bad_rows.data()};
+  cuda::LossValidation v = {p.target, "loss", errors.data(), nullptr, bad_rows.data()};
   run_last_block("find", rows / 8, 256, 0, kernels::find_bad_distribution, v);
   CHECK(bad_rows.value(rows / 8 - 1) == rows - 1);
   bad_rows.set(0, rows - 1);
