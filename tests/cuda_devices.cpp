@@ -60,7 +60,9 @@ TEST_CASE("tensors go from one GPU to another, and do not mix") {
   const Tensor x = Tensor::from({1, 2, 3}, {3}, first), y = x.to(second);
   CHECK(y.device() == second);
   CHECK((y + y).to_vector<float>() == std::vector<float>{2, 4, 6});
-  CHECK_THROWS_WITH_AS(add(x, y), "add: inputs on cuda:0 and cuda:1; move one with .to()", DeviceError);
+  CHECK_THROWS_WITH_AS(add(x, y),
+                       "add: input 0 f32 [3] is on cuda:0, input 1 f32 [3] on cuda:1; move one with .to(device)",
+                       DeviceError);
   x.slice(0, 2).copy_from((y + y).slice(1, 3));
   CHECK(x.to_vector<float>() == std::vector<float>{4, 6, 3});
 }
