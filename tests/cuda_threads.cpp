@@ -8,6 +8,7 @@
 
 #include <xent/core/fill.h>
 #include <xent/core/graph.h>
+#include <xent/core/memory.h>
 #include <xent/xent.h>
 
 #include "cuda_orders.h"
@@ -52,6 +53,7 @@ TEST_CASE("threads with a Step each have the bits of one after the other") {
 TEST_CASE("while one thread captures, another takes and gives back memory, and what it launches comes after") {
   const Tensor x = Tensor::zeros({3}, DType::f32, cuda_device), y = Tensor::zeros({3}, DType::f32, cuda_device);
   const Tensor one = Tensor::ones({3}, DType::f32, cuda_device);
+  const bool poisons = poison_fresh_memory(false);  // which is a launch, and would wait for the end of the capture
   std::thread launches;
   const Graph graph(cuda_device, [&] {
     launch_accumulate(x, one);
@@ -66,6 +68,7 @@ TEST_CASE("while one thread captures, another takes and gives back memory, and w
     launch_accumulate(x, one);
   });
   launches.join();
+  poison_fresh_memory(poisons);
   graph.launch();
   graph.launch();
   CHECK(x.to_vector<float>() == std::vector<float>{4, 4, 4});
