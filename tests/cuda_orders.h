@@ -26,6 +26,15 @@ inline const bool looks_for_races = __has_feature(thread_sanitizer) || std::gete
 inline const bool looks_for_races = std::getenv("XENT_FEW_SIZES") != nullptr;
 #endif
 
+// Of so many random trials a quarter, where AddressSanitizer makes each cost ten times as much.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr int trials_shared_by = 4;
+#elif defined(__has_feature)
+inline constexpr int trials_shared_by = __has_feature(address_sanitizer) ? 4 : 1;
+#else
+inline constexpr int trials_shared_by = 1;
+#endif
+
 // Says whether two tensors on the CPU have the same shape, dtype and bits. Two empty handles do.
 inline bool same_bits(const xent::Tensor& a, const xent::Tensor& b) {
   if (static_cast<bool>(a) != static_cast<bool>(b)) return false;
