@@ -69,8 +69,10 @@ TEST_CASE("rows of any number of classes, wherever they begin") {
       for (const int64_t offset : {0, 1, 3})
         for (const double smoothing : {0.0, 0.1}) {
           if (offset == 3 && (smoothing > 0 || looks_for_races)) continue;
+          ++seed;
+          if (trials_shared_by > 1 && seed % 7 > 1) continue;  // what else seed decides goes by 2, 3 and 5
           const int64_t rows = classes > 1000 ? 4 : 5;
-          LossRun run = {.logits = spoilt({rows, classes}, dtype, ++seed),
+          LossRun run = {.logits = spoilt({rows, classes}, dtype, seed),
                          .target = labels_of(rows, classes),
                          .options = {.axis = 1, .target = {.ignore = -100, .smoothing = smoothing}},
                          .offset = offset};
@@ -88,8 +90,10 @@ TEST_CASE("rows of any number of classes, wherever they begin") {
 
 TEST_CASE("rows of so many classes that a block of any size holds them in registers, and beyond") {
   if (looks_for_races) return;
+  int trial = 0;
   for (const DType dtype : dtypes)
     for (const int64_t classes : {8192, 8196, 16384, 16388, 16392, 32768, 32772, 40000, 65536, 65544}) {
+      if (++trial % trials_shared_by != 0) continue;
       CAPTURE(classes);
       CAPTURE(name(dtype));
       const LossRun run = {.logits = spoilt({3, classes}, dtype, static_cast<uint64_t>(classes)),
@@ -136,10 +140,12 @@ TEST_CASE("more rows than all blocks take at once") {
     CHECK(reference::difference(out[loss_out::loss], want.loss, eps) == "");
     CHECK(reference::difference(out[loss_out::grad], want.grad_logits, eps) == "");
   };
-  check(2048 * 128 + 200, 1, 0, DType::bf16);  // tiles
-  check(2048 * 4 + 9, 65, 0, DType::f32);      // warps
-  check(2048 + 5, 1025, 0.1, DType::f32);      // blocks
-  check(2048 + 5, 1032, 0.1, DType::f16);      // registers
+  if (trials_shared_by == 1) {
+    check(2048 * 128 + 200, 1, 0, DType::bf16);  // tiles
+    check(2048 * 4 + 9, 65, 0, DType::f32);      // warps
+  }
+  check(2048 + 5, 1025, 0.1, DType::f32);  // blocks
+  check(2048 + 5, 1032, 0.1, DType::f16);  // registers
   check(2048 + 5, 1032, 0, DType::f16);
 }
 
