@@ -8,6 +8,7 @@
 // block. The rest is in the parameter's type, with fused multiply-adds.
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include <xent/cuda/call.cuh>
@@ -93,6 +94,12 @@ __device__ void update(const Rule& rule, const Segment<T, states>& segment, int6
   update_packs<1>(rule, segment, packed, end);
 }
 
+// On the CPU they would cost time (ops/cpu/optimizer_kernel.h), and both devices are to agree.
+template <class T>
+__device__ T normal_or_zero(T mean) {
+  return std::abs(mean) < std::numeric_limits<T>::min() ? 0 : mean;
+}
+
 // ---- SGD ----
 
 template <class T>
@@ -103,7 +110,7 @@ struct SgdRule {
   __device__ void operator()(T& x, T gradient) const { x -= rate * (gradient + decay * x); }
   __device__ void operator()(T& x, T gradient, T& velocity) const {
     const T d = gradient + decay * x;
-    velocity = momentum * velocity + d;
+    velocity = normal_or_zero(momentum * velocity + d);
     x -= rate * (nesterov ? d + momentum * velocity : velocity);
   }
 };
@@ -127,7 +134,7 @@ struct AdamRule {
 
   __device__ void operator()(T& x, T gradient, T& m, T& v) const {
     const T g = gradient + decay * x;
-    m = beta1 * m + rest1 * g;
+    m = normal_or_zero(beta1 * m + rest1 * g);
     v = beta2 * v + rest2 * g * g;
     x = keep * x - size * m / (std::sqrt(v) * correction + epsilon);
   }

@@ -161,6 +161,18 @@ TEST_CASE("adam_step: weight decay of either kind, early and late, for every siz
           }
 }
 
+TEST_CASE("means of gradients that stay 0 end at 0, as on the CPU") {
+  const float least = std::numeric_limits<float>::min();
+  const Tensor means = Tensor::from<float>({least, -least, 4 * least, -4 * least, 0}, {5});
+  const std::vector<float> halved = {0, 0, 2 * least, -2 * least, 0};
+  const Tensor rate = on_cuda(Tensor::scalar(0.5)), none = on_cuda(Tensor::zeros({5})), x = on_cuda(none);
+  const Tensor velocity = on_cuda(means), m = on_cuda(means);
+  sgd_step(x, none, velocity, rate, {.momentum = 0.5});
+  CHECK(velocity.to_vector<float>() == halved);
+  adam_step(x, none, m, on_cuda(Tensor::ones({5})), rate, on_cuda(Tensor::full({}, 1, DType::i64)), {.beta1 = 0.5});
+  CHECK(m.to_vector<float>() == halved);
+}
+
 TEST_CASE("schedule_rate follows every schedule as on the CPU") {
   for (const Decay decay : {Decay::constant, Decay::step, Decay::linear, Decay::cosine})
     for (int64_t count = 0; count < 20; ++count) {

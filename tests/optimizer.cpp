@@ -2,6 +2,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -245,5 +246,35 @@ TEST_CASE("every element of f32 is updated by the formula, whatever its place in
         REQUIRE(std::abs(static_cast<double>(got[k][i]) - to[k]) < 2e-6);
       }
     }
+  }
+}
+
+TEST_CASE_TEMPLATE("means of gradients that stay 0 end at 0, not below the smallest normal number", T, float, double) {
+  const DType dtype = std::is_same_v<T, float> ? DType::f32 : DType::f64;
+  const T least = std::numeric_limits<T>::min(), nan = std::numeric_limits<T>::quiet_NaN();
+  const std::vector<T> before = {least, -least, 4 * least, -4 * least, 0, nan};
+  const std::vector<T> halved = {0, 0, 2 * least, -2 * least, 0, nan};
+  const Tensor rate = Tensor::scalar(0.5), steps = Tensor::full({}, 1, DType::i64);
+  for (const int64_t repeats : {1, 7}) {  // with and without a whole vector
+    const int64_t count = 6 * repeats;
+    std::vector<T> means, expected;
+    for (int64_t i = 0; i < repeats; ++i) {
+      means.insert(means.end(), before.begin(), before.end());
+      expected.insert(expected.end(), halved.begin(), halved.end());
+    }
+    const auto check = [&](const Tensor& state) {
+      const std::vector<T> got = state.to_vector<T>();
+      for (size_t i = 0; i < got.size(); ++i)
+        CHECK((got[i] == expected[i] || (std::isnan(got[i]) && std::isnan(expected[i]))));
+    };
+    const Tensor none = Tensor::zeros({count}, dtype);
+    for (const bool nesterov : {false, true}) {
+      const Tensor velocity = Tensor::from(means, {count});
+      sgd_step(Tensor::zeros({count}, dtype), none, velocity, rate, {.momentum = 0.5, .nesterov = nesterov});
+      check(velocity);
+    }
+    const Tensor m = Tensor::from(means, {count});
+    adam_step(Tensor::zeros({count}, dtype), none, m, Tensor::ones({count}, dtype), rate, steps, {.beta1 = 0.5});
+    check(m);
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include <xent/ops/cpu/optimizer_math.h>
 
@@ -17,6 +18,15 @@ namespace {  // a copy of its own for every file that includes it: see instructi
 
 inline float square_root(float x) { return __builtin_sqrtf(x); }
 inline double square_root(double x) { return __builtin_sqrt(x); }
+inline float absolute(float x) { return __builtin_fabsf(x); }
+inline double absolute(double x) { return __builtin_fabs(x); }
+
+// The mean of gradients that stay 0, as those of an image's border do, shrinks until it is no normal number any more:
+// each of its products would then take ten times as long, for an update that no parameter notices.
+template <class T>
+[[gnu::always_inline]] inline T normal_or_zero(T mean) {
+  return absolute(mean) < std::numeric_limits<T>::min() ? 0 : mean;
+}
 
 template <class T>
 void sgd_plain(const Sgd<T>& options, T* x, const T* gradient, int64_t count) {
@@ -28,7 +38,7 @@ template <class T>
 void sgd_momentum(const Sgd<T>& options, T* x, const T* gradient, T* velocity, int64_t count) {
   const T rate = options.rate, momentum = options.momentum, decay = options.decay;
   for (int64_t i = 0; i < count; ++i) {
-    velocity[i] = momentum * velocity[i] + (gradient[i] + decay * x[i]);
+    velocity[i] = normal_or_zero(momentum * velocity[i] + (gradient[i] + decay * x[i]));
     x[i] -= rate * velocity[i];
   }
 }
@@ -38,7 +48,7 @@ void sgd_nesterov(const Sgd<T>& options, T* x, const T* gradient, T* velocity, i
   const T rate = options.rate, momentum = options.momentum, decay = options.decay;
   for (int64_t i = 0; i < count; ++i) {
     const T d = gradient[i] + decay * x[i];
-    velocity[i] = momentum * velocity[i] + d;
+    velocity[i] = normal_or_zero(momentum * velocity[i] + d);
     x[i] -= rate * (d + momentum * velocity[i]);
   }
 }
@@ -55,7 +65,7 @@ void adam(const Adam<T>& options, T* x, const T* gradient, T* m, T* v, int64_t c
   const Adam<T> o = options;  // a copy: what is behind a reference might be in one of the arrays
   for (int64_t i = 0; i < count; ++i) {
     const T g = gradient[i] + o.decay * x[i];
-    m[i] = o.beta1 * m[i] + o.rest1 * g;
+    m[i] = normal_or_zero(o.beta1 * m[i] + o.rest1 * g);
     v[i] = o.beta2 * v[i] + o.rest2 * g * g;
     x[i] = o.keep * x[i] - o.size * m[i] / (square_root(v[i]) * o.correction + o.epsilon);
   }
