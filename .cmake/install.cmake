@@ -17,6 +17,7 @@ foreach(header
     describe
     dropout
     gather_batch
+    gemm_shape
     label_guess
     layer_norm
     linear

@@ -152,7 +152,7 @@ Blas& blas_of_this_device() {
 
 // Says whether it could.
 template <class T>
-bool multiply(const Call& call, const Gemm& s, const T* a, const T* b, const T* bias, float beta, T* c) {
+bool multiply(const Call& call, const GemmShape& s, const T* a, const T* b, const T* bias, float beta, T* c) {
   const Problem problem = {std::is_same_v<T, double> ? CUDA_R_64F : CUDA_R_32F,
                            s.m,
                            s.n,
@@ -173,7 +173,7 @@ bool multiply(const Call& call, const Gemm& s, const T* a, const T* b, const T* 
 }  // namespace
 
 template <class T>
-void gemm(const Call& call, const Gemm& s, const T* a, const T* b, float beta, T* c) {
+void gemm(const Call& call, const GemmShape& s, const T* a, const T* b, float beta, T* c) {
   if (s.m == 0 || s.n == 0) return;
   if (s.k == 0) {
     const size_t bytes = static_cast<size_t>(s.m) * static_cast<size_t>(s.n) * sizeof(T);
@@ -187,14 +187,14 @@ void gemm(const Call& call, const Gemm& s, const T* a, const T* b, float beta, T
 }
 
 template <class T>
-bool gemm_with_bias(const Call& call, const Gemm& s, const T* a, const T* b, const T* bias, T* c) {
+bool gemm_with_bias(const Call& call, const GemmShape& s, const T* a, const T* b, const T* bias, T* c) {
   if (s.m == 0 || s.n == 0) return true;
   return s.k > 0 && alignment_of(bias) >= 16 && multiply<T>(call, s, a, b, bias, 0, c);
 }
 
-template void gemm(const Call&, const Gemm&, const float*, const float*, float, float*);
-template void gemm(const Call&, const Gemm&, const double*, const double*, float, double*);
-template bool gemm_with_bias(const Call&, const Gemm&, const float*, const float*, const float*, float*);
-template bool gemm_with_bias(const Call&, const Gemm&, const double*, const double*, const double*, double*);
+template void gemm(const Call&, const GemmShape&, const float*, const float*, float, float*);
+template void gemm(const Call&, const GemmShape&, const double*, const double*, float, double*);
+template bool gemm_with_bias(const Call&, const GemmShape&, const float*, const float*, const float*, float*);
+template bool gemm_with_bias(const Call&, const GemmShape&, const double*, const double*, const double*, double*);
 
 }  // namespace xent::cuda

@@ -10,23 +10,18 @@
 #include <cstdint>
 
 #include <xent/core/op.h>
+#include <xent/ops/gemm_shape.h>
 
 namespace xent::cuda {
-
-struct Gemm {
-  int64_t m, n, k;  // C is [m, n], op(A) is [m, k], op(B) is [k, n]
-  bool transpose_a = false;
-  bool transpose_b = false;
-};
 
 // C = op(A) op(B) + beta C; beta is 0, which writes without reading, or 1. With k = 0 the product is 0. Instantiated
 // for float and double. Throws DeviceError if the device refuses.
 template <class T>
-void gemm(const Call& call, const Gemm& shape, const T* a, const T* b, float beta, T* c);
+void gemm(const Call& call, const GemmShape& shape, const T* a, const T* b, float beta, T* c);
 
 // C = op(A) op(B) + bias, one per column, in one launch. Returns false, with nothing done, where cuBLASLt has no way
 // to: for some types, for a bias that is not aligned to 16 bytes.
 template <class T>
-bool gemm_with_bias(const Call& call, const Gemm& shape, const T* a, const T* b, const T* bias, T* c);
+bool gemm_with_bias(const Call& call, const GemmShape& shape, const T* a, const T* b, const T* bias, T* c);
 
 }  // namespace xent::cuda

@@ -1,4 +1,5 @@
-// Convolution: what slides over the images, for the kernels and launches of conv2d and conv2d_max_pool2d.
+// Convolution: its shape with the divisors that kernels take it apart by, and the launches of conv2d and
+// conv2d_max_pool2d.
 #pragma once
 
 #include <cstdint>
@@ -9,27 +10,12 @@
 
 namespace xent::cuda {
 
-struct Convolution {
-  int64_t batch, height, width, in;     // of the images
-  int64_t kernel_height, kernel_width;  // of the weight
-  int64_t out_height, out_width, out;   // of the result
-  Extent2d stride, padding, dilation;
+struct Convolution : ConvolutionShape {
   Divisor by_height, by_width, by_in, by_kernel_width, by_out_height, by_out_width, by_out;  // for kernels
   Divisor by_stride_height, by_stride_width;
 
   Convolution(const Shape& x, const Shape& weight, const Shape& y, const Conv2dOptions& options)
-      : batch(x[0]),
-        height(x[1]),
-        width(x[2]),
-        in(x[3]),
-        kernel_height(weight[0]),
-        kernel_width(weight[1]),
-        out_height(y[1]),
-        out_width(y[2]),
-        out(y[3]),
-        stride(options.stride),
-        padding(options.padding),
-        dilation(options.dilation),
+      : ConvolutionShape(x, weight, y, options),
         by_height(height),
         by_width(width),
         by_in(in),
@@ -39,10 +25,6 @@ struct Convolution {
         by_out(out),
         by_stride_height(stride.height),
         by_stride_width(stride.width) {}
-
-  constexpr int64_t depth() const { return kernel_height * kernel_width * in; }  // of a patch
-  constexpr int64_t image_pixels() const { return out_height * out_width; }
-  constexpr int64_t pixels() const { return batch * image_pixels(); }
 
   // The patches of output pixels are gathered for so many at a time that they stay in the L2 cache.
   int64_t pixels_at_once(size_t element) const {
@@ -56,9 +38,6 @@ struct Convolution {
     if (pointwise()) return 0;
     return static_cast<size_t>(std::min(pixels_at_once(element), pixels()) * depth()) * element;
   }
-
-  // One pixel in, one pixel out.
-  bool pointwise() const { return kernel_height == 1 && kernel_width == 1 && stride == 1 && padding == 0; }
 
   // With one input channel a patch is small, and gathering it costs more than what is done with it.
   bool direct() const { return in == 1 && depth() <= 64; }

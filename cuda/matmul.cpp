@@ -10,9 +10,8 @@ namespace {
 
 auto multiply_on(const Call& call) {
   return [&call](const MatmulProduct& p) {
-    dispatch_compute(p.c.dtype, [&]<class T>() {
-      cuda::gemm<T>(call, {p.m, p.n, p.k, p.transpose_a, p.transpose_b}, p.a.as<T>(), p.b.as<T>(), p.beta, p.c.as<T>());
-    });
+    dispatch_compute(p.c.dtype,
+                     [&]<class T>() { cuda::gemm<T>(call, p.shape, p.a.as<T>(), p.b.as<T>(), p.beta, p.c.as<T>()); });
   };
 }
 

@@ -1,6 +1,7 @@
 // What conv2d and conv2d_max_pool2d share. Private.
 #pragma once
 
+#include <cstdint>
 #include <span>
 
 #include <xent/core/op.h>
@@ -14,6 +15,35 @@ struct Conv2dAttrs {
     const Conv2dOptions &a = options, &b = other.options;
     return a.stride == b.stride && a.padding == b.padding && a.dilation == b.dilation && a.activation == b.activation;
   }
+};
+
+// What slides over the images, for the kernels of every device.
+struct ConvolutionShape {
+  int64_t batch, height, width, in;     // of the images
+  int64_t kernel_height, kernel_width;  // of the weight
+  int64_t out_height, out_width, out;   // of the result
+  Extent2d stride, padding, dilation;
+
+  ConvolutionShape(const Shape& x, const Shape& weight, const Shape& y, const Conv2dOptions& options)
+      : batch(x[0]),
+        height(x[1]),
+        width(x[2]),
+        in(x[3]),
+        kernel_height(weight[0]),
+        kernel_width(weight[1]),
+        out_height(y[1]),
+        out_width(y[2]),
+        out(y[3]),
+        stride(options.stride),
+        padding(options.padding),
+        dilation(options.dilation) {}
+
+  constexpr int64_t depth() const { return kernel_height * kernel_width * in; }  // of a patch
+  constexpr int64_t image_pixels() const { return out_height * out_width; }
+  constexpr int64_t pixels() const { return batch * image_pixels(); }
+
+  // One pixel in, one pixel out: the images are the patches.
+  bool pointwise() const { return kernel_height == 1 && kernel_width == 1 && stride == 1 && padding == 0; }
 };
 
 // The shape rule of a convolution of {x, weight, bias}; errors begin with the op's name.

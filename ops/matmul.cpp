@@ -37,9 +37,7 @@ namespace cpu {
 namespace {
 
 void multiply(const MatmulProduct& p) {
-  dispatch_compute(p.c.dtype, [&]<class T>() {
-    gemm<T>({p.m, p.n, p.k, p.transpose_a, p.transpose_b}, p.a.as<T>(), p.b.as<T>(), p.beta, p.c.as<T>());
-  });
+  dispatch_compute(p.c.dtype, [&]<class T>() { gemm<T>(p.shape, p.a.as<T>(), p.b.as<T>(), p.beta, p.c.as<T>()); });
 }
 
 }  // namespace

@@ -14,7 +14,6 @@
 #include "machine_has_it.h"
 
 using namespace xent;
-using cpu::GemmShape;
 
 namespace {
 

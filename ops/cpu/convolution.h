@@ -7,38 +7,13 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <xent/core/shape.h>
+#include <xent/ops/conv2d.h>
 #include <xent/ops/cpu/gemm.h>
-#include <xent/ops/ops.h>
 
 namespace xent::cpu {
 
-struct Convolution {
-  int64_t batch, height, width, in;     // of the images
-  int64_t kernel_height, kernel_width;  // of the weight
-  int64_t out_height, out_width, out;   // of the result
-  Extent2d stride, padding, dilation;
-
-  Convolution(const Shape& x, const Shape& weight, const Shape& y, const Conv2dOptions& options)
-      : batch(x[0]),
-        height(x[1]),
-        width(x[2]),
-        in(x[3]),
-        kernel_height(weight[0]),
-        kernel_width(weight[1]),
-        out_height(y[1]),
-        out_width(y[2]),
-        out(y[3]),
-        stride(options.stride),
-        padding(options.padding),
-        dilation(options.dilation) {}
-
-  int64_t depth() const { return kernel_height * kernel_width * in; }  // of a patch
-  int64_t image_pixels() const { return out_height * out_width; }
-  int64_t pixels() const { return batch * image_pixels(); }
-
-  // One pixel in, one pixel out: the images are the patches.
-  bool pointwise() const { return kernel_height == 1 && kernel_width == 1 && stride == 1 && padding == 0; }
+struct Convolution : ConvolutionShape {
+  using ConvolutionShape::ConvolutionShape;
 
   // Patches gathered at a time: some 256 KiB of f32, and enough that packing the weight for them pays.
   int64_t patch_rows() const { return std::clamp<int64_t>((1 << 16) / depth(), 64, 256); }

@@ -52,6 +52,10 @@ class DirectConvolution {
   int64_t backward_scratch(bool images) const;
 
  private:
+  // Columns to whole panels, and scratch to whole lines of the cache: vectors that straddle two are slow.
+  static constexpr int64_t widest_panel = 32;
+  static int64_t pad(int64_t elements) { return (elements + widest_panel - 1) / widest_panel * widest_panel; }
+
   // The rows that a piece of the work computes: of y, or, backward, of dx if it is wanted and else of dz.
   struct Block {
     int64_t image, first, last;

@@ -9,8 +9,7 @@
 #include <xent/core/parallel.h>
 #include <xent/ops/cpu/activation.h>
 #include <xent/ops/cpu/gemm_block.h>
-#include <xent/ops/cpu/gemm_kernel.h>
-#include <xent/ops/cpu/instruction_set.h>
+#include <xent/ops/cpu/product_kernels.h>
 
 namespace xent::cpu {
 
@@ -32,23 +31,6 @@ BlockExtents block_extents(const GemmShape& shape, bool eigen) {
   const int64_t rows = std::max<int64_t>(most / std::min(shape.n, panel) / std::max<int64_t>(shape.k, 1), 64);
   const int64_t blocks = (shape.m + rows - 1) / rows;
   return {(shape.m + blocks - 1) / blocks, std::min(shape.n, columns)};
-}
-
-// The kernel for this machine; null where Eigen computes.
-template <class T>
-const GemmKernel<T>* kernel_of_this_machine() {
-#if defined(XENT_WIDE_KERNELS)
-  constexpr bool single = std::is_same_v<T, float>;
-  if (instruction_set() == InstructionSet::avx512) {
-    if constexpr (single) return &avx512::gemm_f32;
-    else return &avx512::gemm_f64;
-  }
-  if (instruction_set() == InstructionSet::avx2) {
-    if constexpr (single) return &avx2::gemm_f32;
-    else return &avx2::gemm_f64;
-  }
-#endif
-  return nullptr;
 }
 
 // The sum over k in slabs, as equal as can be.
@@ -182,7 +164,7 @@ void gemm_transposed(const GemmKernel<T>& kernel, const GemmShape& shape, const 
 template <class T>
 void gemm(const GemmShape& shape, const T* a, const T* b, float beta, T* c, const Epilogue<T>& epilogue) {
   if (shape.m == 0 || shape.n == 0) return;
-  const GemmKernel<T>* kernel = shape.k > 0 ? kernel_of_this_machine<T>() : nullptr;
+  const GemmKernel<T>* kernel = shape.k > 0 ? product_kernels<T>().gemm : nullptr;
   if (kernel && transposed_is_better<T>(shape)) return gemm_transposed(*kernel, shape, a, b, beta, c, epilogue);
   const auto [rows, columns] = block_extents(shape, !kernel);
   const int64_t row_blocks = (shape.m + rows - 1) / rows;

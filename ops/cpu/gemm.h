@@ -3,15 +3,10 @@
 
 #include <cstdint>
 
+#include <xent/ops/gemm_shape.h>
 #include <xent/ops/ops.h>
 
 namespace xent::cpu {
-
-struct GemmShape {
-  int64_t m, n, k;  // C is [m, n], op(A) is [m, k], op(B) is [k, n]
-  bool transpose_a = false;
-  bool transpose_b = false;
-};
 
 // What happens to C last: C = activation(C + bias), the bias one per column. Nothing by default.
 template <class T>

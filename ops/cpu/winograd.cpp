@@ -6,11 +6,8 @@
 
 #include <xent/core/parallel.h>
 #include <xent/ops/cpu/activation.h>
-#include <xent/ops/cpu/direct_kernel.h>
-#include <xent/ops/cpu/gemm_kernel.h>
-#include <xent/ops/cpu/instruction_set.h>
 #include <xent/ops/cpu/places.h>
-#include <xent/ops/cpu/winograd_kernel.h>
+#include <xent/ops/cpu/product_kernels.h>
 
 namespace xent::cpu {
 
@@ -20,34 +17,14 @@ constexpr int64_t side = 4, reach = 6;  // pixels, of a tile of the result and o
 
 int64_t pad(int64_t channels) { return (channels + 15) / 16 * 16; }
 
-struct Kernels {
-  const WinogradKernel* transforms;
-  const GemmKernel<float>* products;
-  const DirectKernel<float>* direct;
-};
-Kernels kernels() {
-#if defined(XENT_WIDE_KERNELS)
-  if (instruction_set() == InstructionSet::avx512) return {&avx512::winograd, &avx512::gemm_f32, &avx512::direct_f32};
-  if (instruction_set() == InstructionSet::avx2) return {&avx2::winograd, &avx2::gemm_f32, &avx2::direct_f32};
-#endif
-  return {};
-}
-
-// Calls body(first column, columns) for the panels, so wide, in which the product's kernel takes its right side.
-// Columns are a multiple of 16, and so a last panel is as wide as it is packed.
-template <class Body>
-void each_panel(int64_t width, int64_t columns, const Body& body) {
-  for (int64_t column = 0; column < columns; column += width) body(column, std::min(width, columns - column));
-}
-
 // u = G g G' of a weight of so many rows and columns, every plane packed in panels. Taps are so many elements apart,
 // and so are rows.
 void transform_weight(const float* weight, int64_t tap, int64_t row, int64_t rows, int64_t columns, float* u,
                       int64_t plane) {
-  const auto [transforms, products, direct] = kernels();
+  const auto [products, direct, transforms] = product_kernels<float>();
   parallel_for(rows, 4, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
-      each_panel(products->width, pad(columns), [&](int64_t column, int64_t count) {
+      each_panel<float>(pad(columns), [&](int64_t column, int64_t count) {
         transforms->weight(weight + r * row + column, tap, std::min(count, columns - column),
                            u + rows * column + r * count, plane);
       });
@@ -71,7 +48,8 @@ WinogradPatch patch(int64_t pixels, int64_t n, int64_t row, int64_t column, int6
 }  // namespace
 
 bool Winograd::serves(const Convolution& c) {
-  if (!kernels().transforms || c.kernel_height != 3 || c.kernel_width != 3 || !(c.stride == 1) || !(c.dilation == 1))
+  if (!product_kernels<float>().winograd || c.kernel_height != 3 || c.kernel_width != 3 || !(c.stride == 1) ||
+      !(c.dilation == 1))
     return false;
   constexpr int64_t most_weight = 1 << 16;  // channels in times out: every part keeps 36 planes of them
   if (c.in < 16 || c.out < 16 || c.in > most_weight || c.out > most_weight || pad(c.in) * pad(c.out) > most_weight)
@@ -128,7 +106,7 @@ template <class T>
 
 void Winograd::forward(const float* x, const float* weight, const Epilogue<float>& epilogue, const Output& output,
                        float* scratch) const {
-  const auto [transforms, products, direct] = kernels();
+  const auto [products, direct, transforms] = product_kernels<float>();
   const float* u = scratch;
   transform_weight(weight, c_.in * c_.out, c_.out, c_.in, c_.out, scratch, weight_plane());
   const int64_t parts = forward_parts(), chunks = forward_chunks(), image = c_.height * c_.width * c_.in;
@@ -147,7 +125,7 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
         transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
       }
       for (int64_t p = 0; p < planes; ++p)
-        each_panel(products->width, out_, [&](int64_t column, int64_t columns) {
+        each_panel<float>(out_, [&](int64_t column, int64_t columns) {
           products->multiply(
               count, columns, c_.in, v + p * image_plane(), in_, 1, u + p * weight_plane() + c_.in * column, columns,
               {m + p * result_plane() + column, out_, false, p == ones ? bias + column : nullptr, false});
@@ -169,7 +147,7 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
 
 void Winograd::backward(const float* x, const float* weight, const Result& result, const Gradient& dx,
                         const Gradient& dweight, const Gradient& dbias, float* scratch) const {
-  const auto [transforms, products, direct] = kernels();
+  const auto [products, direct, transforms] = product_kernels<float>();
   const auto result_grad = transforms->result_grad[static_cast<int>(result.activation)];
   const auto pooled_grad = transforms->pooled_grad[result.activation == Activation::relu ? 1 : 0];
   const int64_t parts = backward_parts(), image = c_.height * c_.width * c_.in;
@@ -215,12 +193,12 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
       for (int64_t p = 0; p < planes; ++p) {
         float *vp = v + p * image_plane(), *wp = w + p * result_plane();
         if (dweight.to)
-          each_panel(products->width, out_, [&](int64_t column, int64_t columns) {
+          each_panel<float>(out_, [&](int64_t column, int64_t columns) {
             products->multiply(c_.in, columns, count, vp, 1, in_, wp + column, out_,
                                {part_du + p * weight_plane() + column, out_, first > begin, nullptr, false});
           });
         if (dx.to)  // in the place of V, which has served
-          each_panel(products->width, in_, [&](int64_t column, int64_t columns) {
+          each_panel<float>(in_, [&](int64_t column, int64_t columns) {
             products->multiply(count, columns, c_.out, wp, out_, 1, u + p * transposed_plane() + c_.out * column,
                                columns, {vp + column, in_, false, nullptr, false});
           });

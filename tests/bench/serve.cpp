@@ -54,7 +54,7 @@ Work copy() {  // 2^26 bytes a step, read and written
 }
 
 Work gemm(std::istream& line) {  // m n k, then nn, tn or nt
-  cpu::GemmShape shape{next(line), next(line), next(line)};
+  GemmShape shape{next(line), next(line), next(line)};
   const auto kind = next<std::string>(line);
   shape.transpose_a = kind == "tn";
   shape.transpose_b = kind == "nt";
