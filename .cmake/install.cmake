@@ -9,6 +9,7 @@ foreach(header
     atomic_file
     batch_norm2d
     binary
+    broadcast
     centred
     check
     clip_attrs

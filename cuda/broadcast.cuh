@@ -5,33 +5,26 @@
 //   broadcast.at(25).a;   // 25
 //   broadcast.at(25).b;   // 5
 //
-// Neighbouring axes that are stretched alike are merged: two operands of one shape have one axis, [64, 28, 28, 32] and
-// [32] have two, so a thread divides as rarely as the shapes allow.
+// Axes are merged, so a thread divides as rarely as the shapes allow.
 #pragma once
 
 #include <cstdint>
 
 #include <xent/core/shape.h>
 #include <xent/cuda/divisor.cuh>
+#include <xent/ops/broadcast.h>
 
 namespace xent::cuda {
 
 class Broadcast {
  public:
   Broadcast(const Shape& out, const Shape& a, const Shape& b) {
-    int64_t a_size = 1, b_size = 1;  // elements within the axes seen so far
-    for (int from_last = 1; from_last <= out.rank(); ++from_last) {
-      const int64_t extent = out[-from_last];
-      if (extent == 1) continue;
-      const bool a_full = from_last <= a.rank() && a[-from_last] == extent;
-      const bool b_full = from_last <= b.rank() && b[-from_last] == extent;
-      if (rank_ > 0 && (axes_[rank_ - 1].a_step != 0) == a_full && (axes_[rank_ - 1].b_step != 0) == b_full)
-        axes_[rank_ - 1].extent = Divisor(axes_[rank_ - 1].extent.by * extent);
-      else axes_[rank_++] = {Divisor(extent), a_full ? a_size : 0, b_full ? b_size : 0};
-      if (a_full) a_size *= extent;
-      if (b_full) b_size *= extent;
+    const BroadcastAxes merged(out, a, b);
+    rank_ = merged.rank;
+    for (int axis = 0; axis < rank_; ++axis) {
+      const auto& [extent, a_step, b_step] = merged.axes[static_cast<size_t>(axis)];
+      axes_[axis] = {Divisor(extent), a_step, b_step};
     }
-    if (rank_ == 0) rank_ = 1;  // one element
   }
 
   struct Offsets {

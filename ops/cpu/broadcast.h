@@ -3,9 +3,7 @@
 //   const BroadcastLoop loop({64, 10}, {64, 10}, {10});
 //   loop.for_each(0, 640, [&](int64_t i, int64_t ia, int64_t ib) { y[i] = a[ia] + b[ib]; });
 //
-// Neighbouring axes that are stretched alike are merged: [64, 28, 28, 32] + [32] is [50176, 32] + [32], two operands of
-// one shape have one axis, and so has any shape with a scalar. The innermost axis is a plain loop that compilers
-// vectorise.
+// The innermost of the merged axes is a plain loop that compilers vectorise.
 #pragma once
 
 #include <algorithm>
@@ -13,26 +11,13 @@
 #include <cstdint>
 
 #include <xent/core/shape.h>
+#include <xent/ops/broadcast.h>
 
 namespace xent::cpu {
 
 class BroadcastLoop {
  public:
-  BroadcastLoop(const Shape& out, const Shape& a, const Shape& b) {
-    int64_t a_size = 1, b_size = 1;  // elements within the axes seen so far
-    for (int from_last = 1; from_last <= out.rank(); ++from_last) {
-      const int64_t extent = out[-from_last];
-      if (extent == 1) continue;
-      const bool a_full = from_last <= a.rank() && a[-from_last] == extent;
-      const bool b_full = from_last <= b.rank() && b[-from_last] == extent;
-      if (rank_ > 0 && (axes_[rank_ - 1].a_step != 0) == a_full && (axes_[rank_ - 1].b_step != 0) == b_full)
-        axes_[rank_ - 1].extent *= extent;
-      else axes_[rank_++] = {extent, a_full ? a_size : 0, b_full ? b_size : 0};
-      if (a_full) a_size *= extent;
-      if (b_full) b_size *= extent;
-    }
-    if (rank_ == 0) axes_[rank_++] = {1, 0, 0};
-  }
+  BroadcastLoop(const Shape& out, const Shape& a, const Shape& b) : BroadcastLoop(BroadcastAxes(out, a, b)) {}
 
   // Calls f(i, ia, ib) for the output's elements i in [begin, end), with the offsets of the operands' elements.
   template <class F>
@@ -44,9 +29,7 @@ class BroadcastLoop {
   }
 
  private:
-  struct Axis {
-    int64_t extent, a_step, b_step;  // a step of 0 stretches
-  };
+  explicit BroadcastLoop(const BroadcastAxes& merged) : axes_(merged.axes), rank_(static_cast<size_t>(merged.rank)) {}
 
   template <int a_step, int b_step, class F>
   void walk(int64_t begin, int64_t end, F& f) const {
@@ -77,8 +60,8 @@ class BroadcastLoop {
     }
   }
 
-  std::array<Axis, Shape::max_rank> axes_{};  // the innermost first
-  size_t rank_ = 0;
+  std::array<BroadcastAxes::Axis, Shape::max_rank> axes_;
+  size_t rank_;
 };
 
 }  // namespace xent::cpu
