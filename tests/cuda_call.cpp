@@ -1,4 +1,5 @@
-// What the files of kernels share: the loop over a grid, in 64 bits, and how many blocks it gets.
+// What the files of kernels share: the loop over a grid, in 64 bits, how many blocks it gets, and the check of
+// statuses.
 #include <cstdint>
 #include <vector>
 
@@ -61,4 +62,13 @@ TEST_CASE("a Divisor divides every number below 2^62 by every number") {
       }
   }
   CHECK(cuda::Divisor(0).by == 1);  // of what there is nothing of
+}
+
+TEST_CASE("a status that is no success is a DeviceError, which says what to do where that is known") {
+  cuda::check(cudaSuccess, "relu");
+  CHECK_THROWS_WITH_AS(cuda::check(cudaErrorInvalidValue, "relu"), doctest::Contains("relu: cudaErrorInvalidValue"),
+                       DeviceError);
+  CHECK_THROWS_WITH_AS(cuda::check(cudaErrorNoKernelImageForDevice, "relu"),
+                       doctest::Contains("build xent for this GPU, with -DCMAKE_CUDA_ARCHITECTURES=native"),
+                       DeviceError);
 }
