@@ -90,12 +90,18 @@ __device__ inline void SeenLabels::add(const SeenLabels& other) {
   most = other.most > most ? other.most : most;
 }
 
+// Of every step-th label, from the one at `begin` on.
+__device__ inline SeenLabels seen_labels(const Labels& labels, int64_t begin, int64_t step) {
+  SeenLabels seen = SeenLabels::none();
+  for (int64_t row = begin; row < labels.count; row += step) seen.see(labels, row);
+  return seen;
+}
+
 __device__ inline void report_bad_labels(const LabelCheck& check, bool found, int64_t begin, int64_t stride) {
   XENT_SHARED(SeenLabels, of_warp, 32);
   if (!__syncthreads_or(found)) return;
   const auto& [labels, op, errors] = check;
-  SeenLabels seen = SeenLabels::none();
-  for (int64_t row = threadIdx.x; row < labels.count; row += blockDim.x) seen.see(labels, row);
+  SeenLabels seen = seen_labels(labels, threadIdx.x, blockDim.x);
   const auto other = [](int64_t value, int bits) { return __shfl_xor_sync(0xffffffffu, value, bits); };
   for (int bits = 16; bits > 0; bits /= 2)
     seen.add({other(seen.bad_row, bits), other(seen.bad, bits), other(seen.least, bits), other(seen.most, bits),
@@ -104,8 +110,8 @@ __device__ inline void report_bad_labels(const LabelCheck& check, bool found, in
   __syncthreads();
   if (threadIdx.x != 0 || errors == nullptr) return;
   for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) seen.add(of_warp[warp]);
-  const int64_t after = seen.bad_row - begin;
-  if (after < 0 || after % stride >= blockDim.x) return;
+  const int64_t place = seen.bad_row % stride - begin;
+  if (place < 0 || place >= blockDim.x) return;
   if (errors->kind != ErrorRecord::Kind::none) return;  // the first error stays
   *errors = {.kind = ErrorRecord::Kind::label,
              .op = op,

@@ -7,6 +7,7 @@
 // for dw and db, both in one launch. Statistics and sums are in f64 and kept in f64, as on the CPU.
 #include <xent/cuda/axis_sum.cuh>
 #include <xent/cuda/call.cuh>
+#include <xent/cuda/row_limit.h>
 #include <xent/ops/centred.h>
 #include <xent/ops/layer_norm.h>
 
@@ -27,15 +28,14 @@ template <int threads, class T>
 __global__ void __launch_bounds__(threads_per_block)
     normalise(const T* in, const T* weight, const T* bias, LayerNormMatrix matrix, double epsilon, T* out,
               double* means, double* inverses) {
-  const int lane = static_cast<int>(threadIdx.x) % threads;
-  const int64_t columns = matrix.columns;
+  const int lane = static_cast<int>(threadIdx.x) % threads, columns = static_cast<int>(matrix.columns);
   for (int64_t row = first_index() / threads; row < matrix.rows; row += grid_stride() / threads) {
     const T* x = in + row * columns;
     T* y = out + row * columns;
     double sum = 0, squares = 0;
-    for (int64_t i = lane; i < columns; i += threads) sum += static_cast<double>(x[i]);
+    for (int i = lane; i < columns; i += threads) sum += static_cast<double>(x[i]);
     const double mean = row_sum<threads>(sum) / static_cast<double>(columns);
-    for (int64_t i = lane; i < columns; i += threads) {
+    for (int i = lane; i < columns; i += threads) {
       const double d = static_cast<double>(x[i]) - mean;
       squares += d * d;
     }
@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(threads_per_block)
     if (lane == 0) means[row] = mean, inverses[row] = inverse;
     const Centred<T> centred(mean);
     const T scale = static_cast<T>(inverse);
-    for (int64_t i = lane; i < columns; i += threads) {
+    for (int i = lane; i < columns; i += threads) {
       T value = centred(x[i]) * scale;
       if (weight) value *= weight[i];
       if (bias) value += bias[i];
@@ -56,15 +56,14 @@ template <int threads, class T>
 __global__ void __launch_bounds__(threads_per_block)
     normalise_grad(const T* in, const T* weight, const T* upstream, const double* means, const double* inverses,
                    LayerNormMatrix matrix, T* out) {
-  const int lane = static_cast<int>(threadIdx.x) % threads;
-  const int64_t columns = matrix.columns;
+  const int lane = static_cast<int>(threadIdx.x) % threads, columns = static_cast<int>(matrix.columns);
   for (int64_t row = first_index() / threads; row < matrix.rows; row += grid_stride() / threads) {
     const T *x = in + row * columns, *dy = upstream + row * columns;
     T* dx = out + row * columns;
     const double mean = means[row], inverse = inverses[row];
-    const auto g = [=](int64_t i) { return weight ? dy[i] * weight[i] : dy[i]; };
+    const auto g = [=](int i) { return weight ? dy[i] * weight[i] : dy[i]; };
     Sums<2> sums = {};
-    for (int64_t i = lane; i < columns; i += threads) {
+    for (int i = lane; i < columns; i += threads) {
       const auto wide = static_cast<double>(g(i));
       sums.of[0] += wide;
       sums.of[1] += wide * (static_cast<double>(x[i]) - mean);
@@ -74,7 +73,7 @@ __global__ void __launch_bounds__(threads_per_block)
     const Centred<T> centred(mean);
     const T mean_g = static_cast<T>(sums.of[0] / count), scale = static_cast<T>(inverse);
     const T slope = static_cast<T>(sums.of[1] / count * inverse * inverse);
-    for (int64_t i = lane; i < columns; i += threads) dx[i] = scale * ((g(i) - mean_g) - centred(x[i]) * slope);
+    for (int i = lane; i < columns; i += threads) dx[i] = scale * ((g(i) - mean_g) - centred(x[i]) * slope);
   }
 }
 
@@ -82,6 +81,7 @@ __global__ void __launch_bounds__(threads_per_block)
 template <class OfWarp, class OfBlock, class... Arguments>
 void start_rows(const Call& call, const LayerNormMatrix& matrix, OfWarp of_warp, OfBlock of_block,
                 const Arguments&... arguments) {
+  row_length("layer_norm", call.in[0].shape, matrix.columns, "elements in a row");
   if (matrix.columns <= most_columns_of_warp)
     start(call, "layer_norm", {blocks_for(matrix.rows * 32)}, of_warp, arguments...);
   else start(call, "layer_norm", {blocks_for(matrix.rows * threads_per_block)}, of_block, arguments...);

@@ -15,7 +15,7 @@ namespace kernels {
 // The gradient of a row that is given by its number, and its label.
 template <class T>
 struct NumberedRow {
-  int64_t label;
+  int label;
   RowGrad<Wide<T>> grad;
 };
 
@@ -28,7 +28,7 @@ __device__ NumberedRow<T> grad_of(const LossRows<T>& rows, FloatingNumbers grad_
   const bool reads = !row.skipped && !row.poisoned && row.label >= 0;
   const W label_logit = reads ? widened(rows.logits[r * rows.target.classes() + row.label]) : W(0);
   const double arriving = grad_losses ? grad_losses[r] : 1;
-  return {row.label, RowGrad<W>(rows.target, row, pair, label_logit, arriving * rows.upstream(row))};
+  return {static_cast<int>(row.label), RowGrad<W>(rows.target, row, pair, label_logit, arriving * rows.upstream(row))};
 }
 
 // grad_losses: of every row, where they are not one number.
@@ -36,7 +36,8 @@ template <class T>
 __global__ void __launch_bounds__(threads_per_block, 4)
     loss_backward(LossRows<T> rows, FloatingNumbers grad_losses, Divisor by_classes, int64_t head, int64_t packs) {
   constexpr int size = LogitWords::count<T>;
-  const int64_t classes = rows.target.classes(), count = rows.target.rows() * classes;
+  const int classes = rows.target.classes();
+  const int64_t count = rows.target.rows() * classes;
   const auto at = [&](int64_t i) {
     const auto [r, c] = by_classes.of(i);
     const auto [label, grad] = grad_of(rows, grad_losses, r);
@@ -44,7 +45,8 @@ __global__ void __launch_bounds__(threads_per_block, 4)
   };
   for (int64_t p = first_index(); p < packs; p += grid_stride()) {
     const int64_t first = head + p * size;
-    auto [r, c] = by_classes.of(first);
+    auto [r, place] = by_classes.of(first);
+    int c = static_cast<int>(place);
     auto row = grad_of(rows, grad_losses, r);
     const LogitWords x = *reinterpret_cast<const LogitWords*>(rows.logits + first);
     LogitWords dx = {};

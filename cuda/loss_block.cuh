@@ -19,11 +19,11 @@ constexpr int most_block_threads = sizeof(T) == 8 ? 512 : 768;
 // Where 16 bytes can be read at once in `classes` logits: [head, head + packs * size).
 template <class T>
 struct Packs {
-  int64_t head, packs, tail;
+  int head, packs, tail;
 
-  __device__ Packs(const T* from, int64_t classes) {
-    constexpr int64_t size = LogitWords::count<T>;
-    const auto beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(from) % 16 / sizeof(T));
+  __device__ Packs(const T* from, int classes) {
+    constexpr int size = LogitWords::count<T>;
+    const auto beyond = static_cast<int>(reinterpret_cast<uintptr_t>(from) % 16 / sizeof(T));
     head = beyond == 0 ? 0 : size - beyond < classes ? size - beyond : classes;
     packs = (classes - head) / size;
     tail = head + packs * size;
@@ -38,8 +38,7 @@ __global__ void __launch_bounds__(most_block_threads<T>, 1) loss_of_blocks(LossR
   constexpr int size = LogitWords::count<T>, most_warps = most_block_threads<T> / 32;
   XENT_SHARED(W, of_warp_max, 2 * most_warps);
   XENT_SHARED(double, of_warp_rest, 2 * most_warps);
-  const int threads = static_cast<int>(blockDim.x), warps = threads / 32;
-  const int64_t classes = rows.target.classes();
+  const int threads = static_cast<int>(blockDim.x), warps = threads / 32, classes = rows.target.classes();
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const bool writes = rows.writes_grad();
   double sum = 0;
@@ -57,11 +56,11 @@ __global__ void __launch_bounds__(most_block_threads<T>, 1) loss_of_blocks(LossR
       if (thread < place.head) ends.add(widened(from[thread]));
       if (place.tail + thread < classes) ends.add(widened(from[place.tail + thread]));
       exponentials.add(ends);
-      const int64_t at_once = 8 * threads;
-      for (int64_t first = thread; first < place.packs; first += at_once) {
+      const int at_once = 8 * threads;
+      for (int first = thread; first < place.packs; first += at_once) {
         RowSum<W> part;
 #pragma unroll 4
-        for (int64_t p = first; p < first + at_once && p < place.packs; p += threads) {
+        for (int p = first; p < first + at_once && p < place.packs; p += threads) {
           const LogitWords words = *reinterpret_cast<const LogitWords*>(from + place.head + p * size);
           W values[size];
 #pragma unroll
@@ -86,15 +85,15 @@ __global__ void __launch_bounds__(most_block_threads<T>, 1) loss_of_blocks(LossR
       const RowGrad<W> grad(rows.target, rows.for_grad(row), pair, label_logit, rows.upstream(row));
       T* const to = writes ? rows.grad + r * classes : nullptr;
       const bool together = (reinterpret_cast<uintptr_t>(to) - reinterpret_cast<uintptr_t>(from)) % 16 == 0;
-      const auto one = [&](int64_t c) {
+      const auto one = [&](int c) {
         const W x = reads ? widened(from[c]) : W(0);
         if (smoothed && reads && c != row.label) others += static_cast<double>(pair.surprise(x));
         if (to) to[c] = narrowed<T>(grad(c == row.label, x));
       };
       if (thread < place.head) one(thread);
       if (place.tail + thread < classes) one(place.tail + thread);
-      for (int64_t p = thread; p < place.packs; p += threads) {
-        const int64_t first = place.head + p * size;
+      for (int p = thread; p < place.packs; p += threads) {
+        const int first = place.head + p * size;
         LogitWords x = {}, dx = {};
         if (reads) x = *reinterpret_cast<const LogitWords*>(from + first);
         W surprises = 0;

@@ -7,6 +7,7 @@
 #include <xent/core/warning.h>
 #include <xent/cuda/loss_sums.cuh>
 #include <xent/cuda/loss_validate.cuh>
+#include <xent/cuda/row_limit.h>
 
 namespace xent::cuda {
 
@@ -42,11 +43,11 @@ inline size_t loss_scratch_bytes(const Call& call) {
 
 // ---- what a call says, for kernels ----
 
-inline LossTarget target_of(const Call& call, const Shape& shape, const LossAttrs& attrs) {
+inline LossTarget target_of(const char* op, const Call& call, const Shape& shape, const LossAttrs& attrs) {
   const SoftmaxCrossEntropyOptions& options = attrs.options;
   const auto axis = static_cast<int>(options.axis);
   const Slice &target = call.in[loss_in::target], &ignore = call.in[loss_in::ignore];
-  const int64_t classes = shape[axis], inner = shape.product(axis + 1, shape.rank());
+  const int64_t classes = row_length(op, shape, shape[axis], "classes"), inner = shape.product(axis + 1, shape.rank());
   const bool dense = is_floating(target.dtype);
   const int64_t smoothed_over = options.parity.smoothing_classes ? options.parity.smoothing_classes : classes;
   return {.labels = {.data = dense ? nullptr : target.data,
@@ -71,7 +72,7 @@ inline LossTarget target_of(const Call& call, const Shape& shape, const LossAttr
 // The preparation of a loss whose denominator is not known yet.
 inline LossPreparation preparation_of(const char* op, const Call& call, const Shape& shape, const LossAttrs& attrs) {
   const auto& [kind, denominator, when_zero, batch_axis] = attrs.options.reduction;
-  LossPreparation p = {.target = target_of(call, shape, attrs),
+  LossPreparation p = {.target = target_of(op, call, shape, attrs),
                        .options = attrs.options,
                        .op = op,
                        .errors = errors_of(call),
@@ -80,7 +81,8 @@ inline LossPreparation preparation_of(const char* op, const Call& call, const Sh
   p.checks_labels =
       !p.target.dense && attrs.options.parity.out_of_range == SoftmaxCrossEntropyOptions::Parity::OutOfRange::error;
   if (kind == Reduction::Kind::sample_mean) {
-    p.denominator = static_cast<double>(SampleRows(shape, static_cast<int>(attrs.options.axis), batch_axis).per_sample);
+    const SampleRows samples(shape, static_cast<int>(attrs.options.axis), batch_axis);
+    p.denominator = row_length(op, shape, samples.per_sample, "rows in a sample");  // which a block adds up
   } else if (kind == Reduction::Kind::mean) {
     if (denominator == Reduction::Denominator::rows) p.denominator = static_cast<double>(p.target.rows());
     else p.sums_shares = true;

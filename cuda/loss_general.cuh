@@ -40,7 +40,8 @@ struct LossRow {
   const LossRows<T>& rows;
   const LossExtras& extras;
   const Group& group;
-  int64_t r, start, classes, inner;
+  int64_t r, start, inner;
+  int classes;
   TargetRow told;  // by its label and weights
   RowPair<W> pair = {};
 
@@ -50,12 +51,12 @@ struct LossRow {
         group(its_group),
         r(number),
         start(all.target.start(number)),
-        classes(all.target.classes()),
         inner(all.target.inner.by),
+        classes(all.target.classes()),
         told(all.target.row(number)) {}
 
-  __device__ int64_t at(int64_t c) const { return start + c * inner; }
-  __device__ W logit(int64_t c) const { return widened(rows.logits[at(c)]); }
+  __device__ int64_t at(int c) const { return start + c * inner; }
+  __device__ W logit(int c) const { return widened(rows.logits[at(c)]); }
   __device__ void read_pair() {
     if (extras.softmax) pair = pair_of(rows.logits + start, classes, inner, group);
   }
@@ -63,11 +64,12 @@ struct LossRow {
   // sum_c w_c q_c (log s - (x_c - m))
   __device__ double raw() const {
     const LossTarget& target = rows.target;
-    if (!target.dense && !target.smoothed())
-      return told.label < 0 ? 0
-                            : target.class_weight(told.label) * static_cast<double>(pair.surprise(logit(told.label)));
+    if (!target.dense && !target.smoothed()) {
+      const int label = static_cast<int>(told.label);
+      return label < 0 ? 0 : target.class_weight(label) * static_cast<double>(pair.surprise(logit(label)));
+    }
     double sum = 0;
-    for (int64_t c = group.first(); c < classes; c += Group::stride)
+    for (int c = group.first(); c < classes; c += Group::stride)
       if (const double q = target.probability(told, c, at(c)); q != 0 || target.multiply_zeros)
         sum += target.class_weight(c) * q * static_cast<double>(pair.surprise(logit(c)));
     return group.sum(sum);
@@ -78,7 +80,7 @@ struct LossRow {
     const LossTarget& target = rows.target;
     if (!target.dense) return target.label_mass(told, rows.scalars->all_weights);
     double sum = 0;
-    for (int64_t c = group.first(); c < classes; c += Group::stride)
+    for (int c = group.first(); c < classes; c += Group::stride)
       sum += target.class_weight(c) * target.probability(told, c, at(c));
     return group.sum(sum);
   }
@@ -89,8 +91,7 @@ struct LossRow {
   }
 
   __device__ void write_log_probs() const {
-    for (int64_t c = group.first(); c < classes; c += Group::stride)
-      extras.log_probs.store(at(c), pair.log_prob(logit(c)));
+    for (int c = group.first(); c < classes; c += Group::stride) extras.log_probs.store(at(c), pair.log_prob(logit(c)));
   }
 
   // upstream: of raw(). The label's logit is read before others of the group may overwrite it.
@@ -99,10 +100,10 @@ struct LossRow {
     const bool reads = !row.skipped && !row.poisoned;
     if (row.poisoned || (extras.plain && !extras.grad_log_probs) ||
         (row.skipped && !extras.addend && !extras.grad_log_probs)) {
-      const W label_logit = reads && row.label >= 0 ? logit(row.label) : W(0);
+      const W label_logit = reads && row.label >= 0 ? logit(static_cast<int>(row.label)) : W(0);
       group.sync();
       const RowGrad<W> grad(target, row, pair, label_logit, upstream);
-      for (int64_t c = group.first(); c < classes; c += Group::stride)
+      for (int c = group.first(); c < classes; c += Group::stride)
         store_grad(at(c), grad(c == row.label, grad.filled ? W(0) : logit(c)));
       return;
     }
@@ -110,12 +111,12 @@ struct LossRow {
     if (extras.softmax && !row.skipped) k = target.exact ? upstream * mass() : upstream;
     if (extras.softmax && extras.grad_log_probs) {
       double arriving = 0;
-      for (int64_t c = group.first(); c < classes; c += Group::stride) arriving += extras.grad_log_probs[at(c)];
+      for (int c = group.first(); c < classes; c += Group::stride) arriving += extras.grad_log_probs[at(c)];
       k -= group.sum(arriving);
     }
     group.sync();
     const bool uses_p = extras.softmax && (!row.skipped || extras.grad_log_probs);
-    for (int64_t c = group.first(); c < classes; c += Group::stride) {
+    for (int c = group.first(); c < classes; c += Group::stride) {
       double t = 0;
       if (!row.skipped)
         if (const double q = target.probability(row, c, at(c)); q != 0) t = upstream * target.class_weight(c) * q;
@@ -182,7 +183,7 @@ __global__ void __launch_bounds__(group_threads, 2) loss_general_backward(LossRo
     if (rows.statistics && told.skipped && contributes) row.read_pair();  // forward passed it by
     if (extras.grad_target) {
       const double share = extras.mass_in_denominator ? of_denominator : 0;
-      for (int64_t c = group.first(); c < row.classes; c += Group::stride) {
+      for (int c = group.first(); c < row.classes; c += Group::stride) {
         const double weight = target.class_weight(c) * target.kept;
         const double surprise = -static_cast<double>(row.pair.log_prob(row.logit(c)));
         const double of_loss = masked.skipped ? 0 : upstream * told.element * weight * surprise;

@@ -27,7 +27,7 @@ __device__ double share_of(const LossPreparation& p, int64_t r, int lane, double
   if (target.dense && (weighted || kind == Denominator::target_mass)) {
     const int64_t start = target.start(r);
     double mass = 0;
-    for (int64_t c = lane; c < target.classes(); c += lanes) {
+    for (int c = lane; c < target.classes(); c += lanes) {
       const int64_t at = start + c * target.inner.by;
       mass += weighted ? target.class_weight(c) * target.probability(row, c, at) : target.distribution[at];
     }
@@ -49,7 +49,8 @@ __device__ inline double sum_class_weights(const LossTarget& target) {
   if (!target.smoothed() || target.dense) return 0;
   if (!target.class_weights) return static_cast<double>(target.classes());
   double sum = 0;
-  for (int64_t c = threadIdx.x; c < target.classes(); c += preparing_threads) sum += target.class_weights[c];
+  for (int c = static_cast<int>(threadIdx.x); c < target.classes(); c += preparing_threads)
+    sum += target.class_weights[c];
   return block_sum<preparing_threads>(sum);
 }
 

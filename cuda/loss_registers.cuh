@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(threads, 1024 / threads) loss_in_registers(Los
   constexpr int size = LogitWords::count<T>, warps = threads / 32;
   XENT_SHARED(W, of_warp_max, 2 * warps);
   XENT_SHARED(W, of_warp_rest, 2 * warps);
-  const int classes = static_cast<int>(rows.target.classes()), thread = static_cast<int>(threadIdx.x);
+  const int classes = rows.target.classes(), thread = static_cast<int>(threadIdx.x);
   const int lane = thread % 32, warp = thread / 32;
   const bool writes = rows.writes_grad();
   XENT_SHARED(double, sum, 1);  // in a register it would be one in every thread

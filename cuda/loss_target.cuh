@@ -70,7 +70,7 @@ struct LossTarget {
   }
 
   __host__ __device__ int64_t rows() const { return labels.count; }
-  __host__ __device__ int64_t classes() const { return labels.classes; }
+  __host__ __device__ int classes() const { return static_cast<int>(labels.classes); }  // at most longest_row
   __host__ __device__ bool smoothed() const { return spread != 0; }
   __device__ int64_t start(int64_t row) const {
     const auto [outer, i] = inner.of(row);
@@ -97,7 +97,7 @@ struct LossTarget {
   __device__ double class_weight(int64_t c) const { return class_weights ? class_weights[c] : 1; }
 
   // The probability of class c in a row's target, smoothed; at: where that element is.
-  __device__ double probability(const TargetRow& row, int64_t c, int64_t at) const {
+  __device__ double probability(const TargetRow& row, int c, int64_t at) const {
     const double q = dense ? distribution[at] : c == row.label ? 1 : 0;
     return smoothed() ? kept * q + spread : q;
   }

@@ -52,7 +52,7 @@ template <class T, bool smoothed>
 __global__ void __launch_bounds__(tile_rows, sizeof(T) == 8 ? 4 : 8) loss_of_tiles(LossRows<T> rows) {
   using W = Wide<T>;
   XENT_DYNAMIC_SHARED(T, tile);
-  const int classes = static_cast<int>(rows.target.classes());
+  const int classes = rows.target.classes();
   const bool writes = rows.writes_grad();
   T* const x = tile + static_cast<int>(threadIdx.x) * tile_stride<T>(classes);
   double sum = 0;

@@ -54,7 +54,7 @@ __device__ inline RowCheck checked_row(const LossTarget& target, int64_t r) {
   const int64_t start = target.start(r);
   double sum = 0;
   bool probabilities = true;
-  for (int64_t c = static_cast<int>(threadIdx.x) % 32; c < target.classes(); c += 32) {
+  for (int c = static_cast<int>(threadIdx.x) % 32; c < target.classes(); c += 32) {
     const double q = target.distribution[start + c * target.inner.by];
     probabilities = probabilities && q >= 0 && q <= 1.001;
     sum += q;
@@ -72,16 +72,21 @@ __global__ void __launch_bounds__(validating_threads) find_bad_distribution(Loss
   if (threadIdx.x == 0) v.bad_rows[blockIdx.x] = first;
 }
 
+// The first of every step-th weight, from `begin` on, that is none; INT64_MAX if all are.
+__device__ inline int64_t first_bad(const FloatingNumbers& weights, int64_t count, int64_t begin, int64_t step) {
+  int64_t first = INT64_MAX;
+  for (int64_t i = begin; weights && i < count; i += step)
+    if (!(weights[i] >= 0 && weights[i] < static_cast<double>(INFINITY)) && i < first) first = i;
+  return first;
+}
+
 __global__ void __launch_bounds__(validating_threads) report_invalid(LossValidation v, int blocks) {
   using Kind = ErrorRecord::Kind;
   const auto report = [&](const ErrorRecord& error) {
     if (threadIdx.x == 0 && v.errors && v.errors->kind == Kind::none) *v.errors = error;
   };
-  const auto weights_are_bad = [&](const FloatingNumbers& weights, int64_t count, Kind kind) {
-    int64_t first = INT64_MAX;
-    for (int64_t i = threadIdx.x; weights && i < count; i += validating_threads)
-      if (!(weights[i] >= 0 && weights[i] < static_cast<double>(INFINITY)) && i < first) first = i;
-    first = first_in_block(first);
+  const auto weights_are_bad = [&](const FloatingNumbers& weights, auto count, Kind kind) {
+    const auto first = first_in_block(first_bad(weights, count, threadIdx.x, validating_threads));
     if (first == INT64_MAX) return false;
     report({.kind = kind, .op = v.op, .row = first, .denominator = weights[first]});
     return true;

@@ -17,7 +17,7 @@ template <class T, int per_lane, bool smoothed>
 __global__ void __launch_bounds__(warp_threads, sizeof(T) == 8 ? 2 : 4) loss_of_warps(LossRows<T> rows) {
   using W = Wide<T>;
   constexpr int warps = warp_threads / 32;
-  const int classes = static_cast<int>(rows.target.classes()), lane = static_cast<int>(threadIdx.x) % 32;
+  const int classes = rows.target.classes(), lane = static_cast<int>(threadIdx.x) % 32;
   const bool writes = rows.writes_grad();
   double sum = 0;
   for (int64_t r = static_cast<int64_t>(blockIdx.x) * warps + static_cast<int>(threadIdx.x) / 32;

@@ -10,6 +10,7 @@
 #include <xent/cuda/axis_sum.cuh>
 #include <xent/cuda/call.cuh>
 #include <xent/cuda/label_check.cuh>
+#include <xent/cuda/row_limit.h>
 #include <xent/ops/metrics_call.h>
 
 namespace xent::cuda {
@@ -29,14 +30,13 @@ __global__ void add_mean(double* state, const T* x, double count, const ErrorRec
 
 // How many of a row's logits rank before the label's, and whether one is a NaN.
 struct Ranking {
-  int64_t before = 0;
-  int nan = 0;
+  int before = 0, nan = 0;
 };
 
 template <class T>
-__device__ Ranking rank(const T* x, int64_t classes, int64_t label, int lane, int lanes) {
+__device__ Ranking rank(const T* x, int classes, int label, int lane, int lanes) {
   Ranking ranking;
-  for (int64_t c = lane; c < classes; c += lanes) {
+  for (int c = lane; c < classes; c += lanes) {
     ranking.nan |= x[c] != x[c];
     ranking.before += x[c] > x[label] || (x[c] == x[label] && c < label);
   }
@@ -53,12 +53,13 @@ __global__ void __launch_bounds__(threads_per_block)
   if (failed(errors)) return;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   const int beside = static_cast<int>(threadIdx.x) % 32;  // a warp stays together
+  const int classes = static_cast<int>(labels.classes);
   double correct = 0;
   for (int64_t thread = first_index(); (thread - beside) / lanes < labels.count; thread += grid_stride()) {
     const int64_t row = thread / lanes;
     const bool in_range = row < labels.count;
-    const Ranking ranking =
-        rank(x + row * labels.classes, in_range ? labels.classes : 0, in_range ? labels[row] : 0, lane, lanes);
+    const int label = in_range ? static_cast<int>(labels[row]) : 0;
+    const Ranking ranking = rank(x + row * classes, in_range ? classes : 0, label, lane, lanes);
     if (in_range && lane == 0 && !ranking.nan && ranking.before < top) correct += 1;
   }
   correct = block_sum<threads_per_block>(correct);
@@ -80,10 +81,9 @@ __global__ void __launch_bounds__(threads_per_block)
 template <class T>
 struct Prediction {
   T logit;
-  int64_t c;
-  int nan;
+  int c, nan;
 
-  __device__ void see(T x, int64_t k) {
+  __device__ void see(T x, int k) {
     nan |= x != x;
     if (x > logit || (x == logit && k < c)) logit = x, c = k;
   }
@@ -95,18 +95,19 @@ __global__ void __launch_bounds__(threads_per_block)
   if (failed(errors)) return;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   const int beside = static_cast<int>(threadIdx.x) % 32;  // a warp stays together
+  const int classes = static_cast<int>(labels.classes);
   for (int64_t thread = first_index(); (thread - beside) / lanes < labels.count; thread += grid_stride()) {
     const int64_t row = thread / lanes;
     const bool in_range = row < labels.count;
     Prediction<T> best = {T(0), 0, 0};
     if (in_range) {
-      const T* x = logits + row * labels.classes;
+      const T* x = logits + row * classes;
       best.logit = x[0];
-      for (int64_t c = lane; c < labels.classes; c += lanes) best.see(x[c], c);
+      for (int c = lane; c < classes; c += lanes) best.see(x[c], c);
     }
     for (int bits = lanes / 2; bits > 0; bits /= 2) {
       const T logit = __shfl_xor_sync(0xffffffffu, best.logit, bits);
-      const int64_t c = __shfl_xor_sync(0xffffffffu, best.c, bits);
+      const int c = __shfl_xor_sync(0xffffffffu, best.c, bits);
       best.nan |= __shfl_xor_sync(0xffffffffu, best.nan, bits);
       best.see(logit, c);
     }
@@ -120,11 +121,11 @@ struct Rows {
   int lanes;
   unsigned blocks;
 
-  explicit Rows(const Call& call)
+  Rows(const char* op, const Call& call)
       : labels{.data = call.in[2].data,
                .dtype = call.in[2].dtype,
                .count = call.in[1].shape[0],
-               .classes = call.in[1].shape[1]},
+               .classes = row_length(op, call.in[1].shape, call.in[1].shape[1], "classes")},
         lanes(std::min(lanes_for(labels.classes), 32)),
         blocks(std::min(blocks_for(labels.count * lanes), most_blocks)) {}
 };
@@ -140,7 +141,7 @@ void accumulate_mean(const Call& call) {
 }
 
 void accumulate_correct(const Call& call) {
-  const Rows rows(call);
+  const Rows rows("accumulate_correct", call);
   auto* of_block = static_cast<double*>(call.workspace);
   check_labels(call, "accumulate_correct", call.in[2], rows.labels.classes);
   dispatch_compute(call.in[1].dtype, [&]<class T>() {
@@ -151,10 +152,12 @@ void accumulate_correct(const Call& call) {
         errors_of(call));
 }
 
-size_t accumulate_correct_workspace(const Call& call) { return Rows(call).blocks * sizeof(double); }
+size_t accumulate_correct_workspace(const Call& call) {
+  return Rows("accumulate_correct", call).blocks * sizeof(double);
+}
 
 void accumulate_confusion(const Call& call) {
-  const Rows rows(call);
+  const Rows rows("accumulate_confusion", call);
   require_own_labels(call);
   check_labels(call, "accumulate_confusion", call.in[2], rows.labels.classes);
   dispatch_compute(call.in[1].dtype, [&]<class T>() {

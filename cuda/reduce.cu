@@ -7,6 +7,7 @@
 #include <xent/cuda/axis_sum.cuh>
 #include <xent/cuda/broadcast.cuh>
 #include <xent/cuda/call.cuh>
+#include <xent/cuda/row_limit.h>
 #include <xent/ops/reduce.h>
 
 namespace xent::cuda {
@@ -39,7 +40,7 @@ void reduce_grad(const Call& call, const char* name, double divisor) {
 
 // Whether the element x at k comes before the best so far: nothing is above a NaN, and the first of equals wins.
 template <class T>
-__device__ bool beats(T x, int64_t k, T best, int64_t best_k) {
+__device__ bool beats(T x, int k, T best, int best_k) {
   const bool nan = x != x, best_nan = best != best;
   if (nan != best_nan) return nan;
   if (nan || x == best) return k < best_k;
@@ -49,22 +50,22 @@ __device__ bool beats(T x, int64_t k, T best, int64_t best_k) {
 // Row j begins at element j / inner * extent * inner + j % inner; its elements are `inner` apart.
 template <class T>
 __global__ void __launch_bounds__(threads_per_block)
-    argmax_kernel(const T* x, int64_t* y, int64_t rows, int64_t extent, int64_t inner, int lanes) {
+    argmax_kernel(const T* x, int64_t* y, int64_t rows, int extent, int64_t inner, int lanes) {
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   const int beside = static_cast<int>(threadIdx.x) % 32;  // a warp stays together
   for (int64_t thread = first_index(); (thread - beside) / lanes < rows; thread += grid_stride()) {
     const int64_t j = thread / lanes;
-    int64_t best_k = min(static_cast<int64_t>(lane), extent - 1);
+    int best_k = min(lane, extent - 1);
     T best{};
     if (j < rows) {
       const T* row = x + j / inner * extent * inner + j % inner;
       best = row[best_k * inner];
-      for (int64_t k = lane + lanes; k < extent; k += lanes)
+      for (int k = lane + lanes; k < extent; k += lanes)
         if (const T value = row[k * inner]; beats(value, k, best, best_k)) best = value, best_k = k;
     }
     for (int bits = lanes / 2; bits > 0; bits /= 2) {
       const T other = __shfl_xor_sync(0xffffffffu, best, bits);
-      const int64_t other_k = __shfl_xor_sync(0xffffffffu, best_k, bits);
+      const int other_k = __shfl_xor_sync(0xffffffffu, best_k, bits);
       if (beats(other, other_k, best, best_k)) best = other, best_k = other_k;
     }
     if (j < rows && lane == 0) y[j] = best_k;
@@ -87,7 +88,8 @@ size_t reduce_workspace(const Call& call) {
 void argmax(const Call& call) {
   const Shape& shape = call.in[0].shape;
   const int axis = call.attrs.as<ArgmaxAttrs>().axis;
-  const int64_t extent = shape[axis], inner = shape.product(axis + 1, shape.rank());
+  const int extent = row_length("argmax", shape, shape[axis], "elements along the axis");
+  const int64_t inner = shape.product(axis + 1, shape.rank());
   const int64_t rows = call.out[0].shape.elements();
   const int lanes = inner == 1 ? std::min(lanes_for(extent), 32) : 1;
   dispatch_compute(call.in[0].dtype, [&]<class T>() {

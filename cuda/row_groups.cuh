@@ -68,13 +68,13 @@ struct BlockGroup {
 
 // The statistics of a row, of any length: up to 64 logits in the type of the arithmetic, and their sums in f64.
 template <class T, class Group>
-__device__ RowPair<Wide<T>> pair_of(const T* x, int64_t classes, int64_t inner, const Group& group) {
+__device__ RowPair<Wide<T>> pair_of(const T* x, int classes, int64_t inner, const Group& group) {
   using W = Wide<T>;
   RowSum<W, double> sum;
-  constexpr int64_t at_once = 64 * Group::stride;
-  for (int64_t first = group.first(); first < classes; first += at_once) {
+  constexpr int at_once = 64 * Group::stride;
+  for (int first = group.first(); first < classes; first += at_once) {
     RowSum<W> part;
-    for (int64_t c = first; c < classes && c < first + at_once; c += Group::stride) part.add(widened(x[c * inner]));
+    for (int c = first; c < classes && c < first + at_once; c += Group::stride) part.add(widened(x[c * inner]));
     sum.add(part);
   }
   sum = group.sum(sum);

@@ -5,6 +5,7 @@
 // are in the type of the elements for up to 64 of them, and in f64 beyond (row_groups.cuh).
 #include <xent/cuda/divisor.cuh>
 #include <xent/cuda/row_groups.cuh>
+#include <xent/cuda/row_limit.h>
 #include <xent/ops/softmax.h>
 
 namespace xent::cuda {
@@ -14,12 +15,13 @@ namespace {
 constexpr int64_t most_blocks = 4096;
 
 struct RowsOf {
-  int64_t rows, classes;
+  int64_t rows;
+  int classes;
   Divisor inner;
 
-  RowsOf(const Shape& shape, int axis)
+  RowsOf(const char* op, const Shape& shape, int axis)
       : rows(shape.product(0, axis) * shape.product(axis + 1, shape.rank())),
-        classes(shape[axis]),
+        classes(row_length(op, shape, shape[axis], "classes")),
         inner(std::max<int64_t>(1, shape.product(axis + 1, shape.rank()))) {}
   __device__ int64_t start(int64_t row) const {
     const auto [outer, i] = inner.of(row);
@@ -41,7 +43,7 @@ template <class T, class Group, bool log>
 __global__ void __launch_bounds__(group_threads) softmax(const T* x, T* y, RowsOf rows) {
   each_row<Group>(rows, [&](int64_t start, const Group& group) {
     const auto pair = pair_of(x + start, rows.classes, rows.inner.by, group);
-    for (int64_t c = group.first(); c < rows.classes; c += Group::stride) {
+    for (int c = group.first(); c < rows.classes; c += Group::stride) {
       const int64_t i = start + c * rows.inner.by;
       y[i] = log ? pair.log_prob(x[i]) : exp_of(pair.log_prob(x[i]));
     }
@@ -52,12 +54,12 @@ template <class T, class Group, bool log>
 __global__ void __launch_bounds__(group_threads) softmax_grad(const T* y, const T* dy, T* dx, RowsOf rows) {
   each_row<Group>(rows, [&](int64_t start, const Group& group) {
     double part = 0;
-    for (int64_t c = group.first(); c < rows.classes; c += Group::stride) {
+    for (int c = group.first(); c < rows.classes; c += Group::stride) {
       const int64_t i = start + c * rows.inner.by;
       part += log ? static_cast<double>(dy[i]) : static_cast<double>(dy[i]) * static_cast<double>(y[i]);
     }
     const T sum = static_cast<T>(group.sum(part));
-    for (int64_t c = group.first(); c < rows.classes; c += Group::stride) {
+    for (int c = group.first(); c < rows.classes; c += Group::stride) {
       const int64_t i = start + c * rows.inner.by;
       dx[i] = log ? dy[i] - exp_of(y[i]) * sum : y[i] * (dy[i] - sum);
     }
@@ -67,7 +69,7 @@ __global__ void __launch_bounds__(group_threads) softmax_grad(const T* y, const 
 template <bool log>
 void forward(const char* name, const Call& call) {
   const Slice &x = call.in[0], &y = call.out[0];
-  const RowsOf rows(x.shape, call.attrs.as<SoftmaxAttrs>().axis);
+  const RowsOf rows(name, x.shape, call.attrs.as<SoftmaxAttrs>().axis);
   if (x.shape.elements() == 0) return;
   dispatch_compute(x.dtype, [&]<class T>() {
     with_group(rows.rows, rows.classes, rows.inner.by, most_blocks, [&]<class Group>(const Grid& grid) {
@@ -79,7 +81,7 @@ void forward(const char* name, const Call& call) {
 template <bool log>
 void backward(const char* name, const Call& call) {
   const Slice &y = call.out[0], &dy = call.grad_out[0], &dx = call.grad_in[0];
-  const RowsOf rows(y.shape, call.attrs.as<SoftmaxAttrs>().axis);
+  const RowsOf rows(name, y.shape, call.attrs.as<SoftmaxAttrs>().axis);
   if (y.shape.elements() == 0) return;
   dispatch_compute(y.dtype, [&]<class T>() {
     with_group(rows.rows, rows.classes, rows.inner.by, most_blocks, [&]<class Group>(const Grid& grid) {

@@ -49,11 +49,11 @@ void start_tiles(const Call& call, const LossRows<T>& rows, size_t bytes) {
 
 // f64 has fewer: its exponential takes a page of instructions, and a lane would have one for each of its logits.
 template <class T>
-constexpr int64_t most_of_warps = sizeof(T) == 8 ? 256 : 1024;
+constexpr int most_of_warps = sizeof(T) == 8 ? 256 : 1024;
 
 template <class T, bool smoothed>
 void start_warps(const Call& call, const LossRows<T>& rows) {
-  const int64_t classes = rows.target.classes();
+  const int classes = rows.target.classes();
   auto kernel = classes <= 128 ? kernels::loss_of_warps<T, 4, smoothed> : kernels::loss_of_warps<T, 8, smoothed>;
   if constexpr (sizeof(T) < 8)
     if (classes > 256)
@@ -63,7 +63,7 @@ void start_warps(const Call& call, const LossRows<T>& rows) {
 
 template <class T, bool smoothed>
 void start_blocks(const Call& call, const LossRows<T>& rows) {
-  const int64_t classes = rows.target.classes(), packs = classes / LogitWords::count<T>;
+  const int classes = rows.target.classes(), packs = classes / LogitWords::count<T>;
   if constexpr (!std::is_same_v<T, double>) {
     const auto aligned = [](const T* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; };
     if (packs * LogitWords::count<T> == classes && packs <= 1024 * register_packs && aligned(rows.logits) &&
@@ -86,10 +86,10 @@ void start_blocks(const Call& call, const LossRows<T>& rows) {
 
 template <class T, bool smoothed>
 void start_plain(const Call& call, const LossRows<T>& rows) {
-  const int64_t classes = rows.target.classes();
+  const int classes = rows.target.classes();
   constexpr size_t most_shared = 48 << 10;
   if (classes <= 64)
-    if (const size_t bytes = tile_rows * sizeof(T) * tile_stride<T>(static_cast<int>(classes)); bytes <= most_shared)
+    if (const size_t bytes = tile_rows * sizeof(T) * tile_stride<T>(classes); bytes <= most_shared)
       return start_tiles<T, smoothed>(call, rows, bytes);
   if (classes <= most_of_warps<T>) return start_warps<T, smoothed>(call, rows);
   start_blocks<T, smoothed>(call, rows);
@@ -142,8 +142,8 @@ void forward(const char* op, const Call& call, const Slice& grad, bool in_place)
   const SampleRows samples(shape, static_cast<int>(options.axis), options.reduction.batch_axis);
   start(call, "add_samples",
         {.blocks = blocks_for(samples.samples, 1), .threads = group_threads, .max_threads = group_threads},
-        kernels::add_samples, rows.row_losses, samples.samples, samples.after, samples.per_sample, rows.scalars,
-        rows.loss);
+        kernels::add_samples, rows.row_losses, samples.samples, static_cast<int>(samples.after),
+        static_cast<int>(samples.per_sample), rows.scalars, rows.loss);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// softmax_cross_entropy on CUDA with more than 2^31 rows, or classes: a kernel is launched with so many blocks that
-// each has a few rows, and the last one alone is run; what a row does is called with a group of few threads far apart.
+// softmax_cross_entropy on CUDA with more than 2^31 rows, or rows of classes so far apart: a kernel is launched with so
+// many blocks that each has a few rows, and the last one alone is run; what one block does for all rows is called as by
+// a thread that looks at two of them.
 #include <cmath>
 #include <cstdint>
 
@@ -86,22 +87,9 @@ struct ManyRows {
   }
 };
 
-// A group whose threads are far apart: of a long row, this one has a few elements, the first and the last among them.
-struct SparseGroup {
-  static constexpr int stride = 1 << 24, rows_per_block = 1;
-  explicit SparseGroup(double*) {}
-  int row() const { return 0; }
-  int first() const { return 0; }
-  void sync() const {}
-  template <class Sum>
-  Sum sum(Sum value) const {
-    return value;
-  }
-};
-constexpr int64_t many_classes = (int64_t{1} << 31) + SparseGroup::stride + 1;
-constexpr auto last_class = static_cast<size_t>(many_classes - 1);
-constexpr double others =
-    static_cast<double>(many_classes / SparseGroup::stride);  // that the group has beside the last
+// The last of rows of two classes that are so far apart; its logits are 0 and 3.
+constexpr int64_t apart = (int64_t{1} << 31) + 1, far_row = apart - 1;
+constexpr auto far_class = static_cast<size_t>(2 * apart - 1);
 
 }  // namespace
 
@@ -190,41 +178,51 @@ TEST_CASE("denominators and distributions of more than 2^31 rows") {
   bad_rows.set(0, rows - 1);
   run_last_block("report", 1, 256, 0, kernels::report_invalid, v, 1);
   CHECK(errors.value(0).row == rows - 1);
+
+  const auto first_bad = [&](int64_t begin, int64_t step) {
+    return kernels::first_bad(numbers(many.weights), rows, begin, step);
+  };
+  CHECK(first_bad(1, rows - 2) == INT64_MAX);
+  many.weights.set(last_row, -1);
+  CHECK(first_bad(1, rows - 2) == rows - 1);
+  CHECK(first_bad(rows - 1, 1) == rows - 1);
 }
 
 TEST_CASE("losses of more than 2^31 samples, and of rows so far apart") {
   const DeviceArray<double> row_losses(2 * rows);
   const DeviceArray<float> losses(rows);
   const DeviceArray<LossScalars> scalars({undivided});
-  row_losses.set(rows, 5);
+  row_losses.set(size_t{6} << 30, 5);
   row_losses.set(2 * rows - 1, 7);
-  const auto add = [&](unsigned blocks, int64_t samples, int64_t after, int64_t per_sample) {
+  const auto add = [&](unsigned blocks, int64_t samples, int after, int per_sample) {
     run_last_block("samples", blocks, cuda::group_threads, 0, kernels::add_samples, row_losses.data(), samples, after,
                    per_sample, scalars.data(), numbers(losses));
   };
   add(seventh, rows, 1, 2);
   CHECK(losses.value(last_row) == 7);
-  add(2, 2, rows, 1);
-  CHECK(losses.value(1) == 5);
+  add(7, 7, 1 << 30, 1);
+  CHECK(losses.value(6) == 5);
 }
 
-TEST_CASE("a row of more than 2^31 classes") {
-  const DeviceArray<float> x(many_classes), more(many_classes), result(many_classes), q(many_classes);
-  const SparseGroup group(nullptr);
+TEST_CASE("rows of classes that are more than 2^31 apart") {
+  const DeviceArray<float> x(2 * apart), more(2 * apart), result(2 * apart), q(2 * apart);
+  const DeviceArray<uint8_t> labels(apart);
+  const cuda::ThreadGroup group(nullptr);
   LossScalars scalars = undivided;
-  const int64_t label = many_classes - 1;
-  x.set(last_class, 3);
+  x.set(far_class, 3);
+  labels.set(far_row, 1);
   LossRows<float> row;
   row.logits = x.data();
   row.scalars = &scalars;
-  row.target.labels = {.data = &label, .dtype = DType::i64, .count = 1, .classes = many_classes};
-  const double log_sum = std::log(1 + others * std::exp(-3));
+  row.target.labels = {.data = labels.data(), .dtype = DType::u8, .count = apart, .classes = 2};
+  row.target.inner = Divisor(apart);
+  const double log_sum = std::log(1 + std::exp(-3));
   const auto work = [&](const LossExtras& extras, const auto& body) {
-    cuda::LossRow<float, SparseGroup> of(row, extras, group, 0);
+    cuda::LossRow<float, cuda::ThreadGroup> of(row, extras, group, far_row);
     of.read_pair();
     CHECK(of.pair.log_sum == doctest::Approx(log_sum));
     body(of);
-    return result.value(last_class);
+    return result.value(far_class);
   };
   const auto near = [](double number) { return doctest::Approx(number).epsilon(1e-5); };
   const LossExtras plain = {.plain = true, .log_probs = numbers(result), .grad = numbers(result)};
@@ -235,17 +233,14 @@ TEST_CASE("a row of more than 2^31 classes") {
   CHECK(work(plain, [](const auto& of) { of.write_grad(of.told, 1); }) == near(std::exp(-log_sum) - 1));
 
   row.target.spread = 0.5;
-  CHECK(work(plain, [&](const auto& of) {
-          CHECK(of.raw() == near(1.5 * log_sum + 0.5 * others * (log_sum + 3)));
-          of.write_log_probs();
-        }) == near(-log_sum));
+  work(plain, [&](const auto& of) { CHECK(of.raw() == near(1.5 * log_sum + 0.5 * (log_sum + 3))); });
   row.target.spread = 0;
 
   // k = 1 - 5, and t is as much: what arrives at the log-probabilities is 5, and the addend as well.
   row.target.dense = true;
   row.target.distribution = numbers(q);
-  q.set(last_class, 1);
-  more.set(last_class, 5);
+  q.set(far_class, 1);
+  more.set(far_class, 5);
   const LossExtras extras = {.grad = numbers(result), .addend = numbers(more), .grad_log_probs = numbers(more)};
   CHECK(work(extras, [&](const auto& of) {
           CHECK(of.raw() == near(log_sum));
@@ -255,32 +250,8 @@ TEST_CASE("a row of more than 2^31 classes") {
 
   cuda::LossPreparation p = {.target = row.target, .options = {}};
   p.options.reduction.denominator = Reduction::Denominator::target_mass;
-  CHECK(kernels::share_of<SparseGroup::stride>(p, 0, 0, 0) == 1);
-  const cuda::Packs<float> packs(x.data() + 1, many_classes);
-  CHECK(packs.head + 4 * packs.packs == packs.tail);
-  CHECK(packs.tail == (many_classes - 3) / 4 * 4 + 3);
-  CHECK(cuda::pair_of(x.data(), 2, many_classes - 1, cuda::ThreadGroup(nullptr)).max == 3);
-
-  row.target.dense = false;
-  row.target.class_weights = numbers(more);
-  CHECK(row.target.class_weight(label) == 5);
-  CHECK(kernels::grad_of(row, {}, 0).label == label);
-}
-
-TEST_CASE("the gradient of a distribution over more than 2^31 classes") {
-  const DeviceArray<float> x(many_classes), q(many_classes), of_q(many_classes), statistics({3, 0});
-  const DeviceArray<LossScalars> scalars({undivided});
-  x.set(last_class, 1);
-  LossRows<float> row;
-  row.logits = x.data();
-  row.scalars = scalars.data();
-  row.statistics = statistics.data();
-  row.target.labels = {.count = 1, .classes = many_classes};
-  row.target.dense = true;
-  row.target.distribution = numbers(q);
-  const LossExtras extras = {.grad_target = numbers(of_q)};
-  run_last_block("general", 1, 1, 0, kernels::loss_general_backward<float, SparseGroup>, row, extras);
-  CHECK(of_q.value(last_class) == 2);  // the surprise of a logit of 1 where the largest is 3
+  CHECK(kernels::share_of<1>(p, far_row, 0, 0) == 1);
+  CHECK(cuda::pair_of(x.data() + far_row, 2, apart, group).max == 3);
 }
 
 TEST_CASE("labels and rows of more than 32 bits, and division by such numbers") {
@@ -290,6 +261,11 @@ TEST_CASE("labels and rows of more than 32 bits, and division by such numbers") 
   CHECK_FALSE(labels.is_bad(huge + 1));
   CHECK_FALSE(labels.is_bad(2));
   CHECK_FALSE(labels.is_ignored(3));
+  LossTarget target;
+  target.labels = labels;
+  CHECK(target.row(0).poisoned);
+  target.out_of_range = LossTarget::Parity::OutOfRange::clip;
+  CHECK(target.row(0).label == classes - 1);
   cuda::SeenLabels seen = cuda::SeenLabels::none();
   seen.see(labels, 0);
   CHECK(seen.bad == huge);
@@ -298,8 +274,11 @@ TEST_CASE("labels and rows of more than 32 bits, and division by such numbers") 
   const DeviceArray<uint8_t> many(rows);
   many.set(last_row, 200);
   seen = cuda::SeenLabels::none();
-  seen.see({.data = many.data(), .dtype = DType::u8, .count = rows, .classes = classes}, rows - 1);
+  const cuda::Labels far = {.data = many.data(), .dtype = DType::u8, .count = rows, .classes = classes};
+  seen.see(far, rows - 1);
   CHECK(seen.bad_row == rows - 1);
+  CHECK(cuda::seen_labels(far, 1, rows - 2).bad_row == rows - 1);
+  CHECK(cuda::seen_labels(far, rows - 1, 1).bad_row == rows - 1);
 
   for (const int64_t by : {int64_t{1}, int64_t{3}, huge}) {
     const auto [quotient, remainder] = Divisor(by).of(5 * huge + 2);
