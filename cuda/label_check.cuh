@@ -110,8 +110,7 @@ __device__ inline void report_bad_labels(const LabelCheck& check, bool found, in
   __syncthreads();
   if (threadIdx.x != 0 || errors == nullptr) return;
   for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) seen.add(of_warp[warp]);
-  const int64_t place = seen.bad_row % stride - begin;
-  if (place < 0 || place >= blockDim.x) return;
+  if (seen.bad_row % stride / blockDim.x != begin / blockDim.x) return;
   if (errors->kind != ErrorRecord::Kind::none) return;  // the first error stays
   *errors = {.kind = ErrorRecord::Kind::label,
              .op = op,

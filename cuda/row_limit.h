@@ -15,7 +15,7 @@ inline constexpr int64_t longest_row = int64_t{1} << 30;
 
 // Returns `length`. Throws ShapeError with the op, the shape and what there are too many of if that is above 2^30:
 //
-//   softmax: [4, 2147483648] has 2147483648 classes; on CUDA 2^30 is the most, on the CPU there is no limit
+//   softmax: [4, 2147483648] has 2147483648 classes; on CUDA 2^30 is the most, on the CPU there is no limit: ...
 int row_length(const char* op, const Shape& shape, int64_t length, const char* of);
 
 }  // namespace xent::cuda
