@@ -74,7 +74,7 @@ def closing(code, at):
 def device_spans(code):
     """Where code of the device stands: functions with their parameters, and structs, of which kernels' arguments are."""
     spans = []
-    for match in re.finditer(r"__global__|__device__|XENT_HOST_DEVICE|\bstruct \w+ (?:final )?(?=\{)", code):
+    for match in re.finditer(r"__global__|__device__|XENT_HOST_DEVICE|\bstruct \w+ (?:final )?(?:: \w+ )?(?=\{)", code):
         if spans and match.start() < spans[-1][1]:
             continue
         at = match.end()
