@@ -72,8 +72,7 @@ set_source_files_properties(cuda_own_op.cu PROPERTIES LANGUAGE CXX)
 target_sources(cuda_own_op PRIVATE cuda_own_op.cu)
 
 # The golden files once more, on the emulated GPU.
-file(GLOB sources CONFIGURE_DEPENDS golden_calls*.cpp golden_case.cpp golden_compare.cpp golden_run.cpp)
-add_executable(golden_runner_emulated golden_runner.cpp ${sources})
+add_executable(golden_runner_emulated golden_runner.cpp $<TARGET_OBJECTS:golden>)
 target_link_libraries(golden_runner_emulated PRIVATE xent_emulated nlohmann_json::nlohmann_json)
 xent_emulated(golden_runner_emulated emulator)
 target_compile_definitions(golden_runner_emulated PRIVATE XENT_GOLDEN_CUDA)
