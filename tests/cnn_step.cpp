@@ -86,16 +86,15 @@ TEST_CASE(
     Trainer t;
     Step step([&](const Tensor& images, const Tensor& labels) { return t.step(images, labels); });
     uint64_t taken = 0, requested = 0;
-    int64_t faults = 0;
-    int steps = 0;
+    int steps = 0, with_faults = 0;
     for (int epoch = 0; epoch < 2; ++epoch)
       for (Loader::Iterator at = batches.begin(); at != batches.end();) {
-        if (++steps == 4) taken = requested = 0, faults = 0;  // run, recorded, replayed; counted from here on
+        if (++steps == 4) taken = requested = 0, with_faults = 0;  // run, recorded, replayed; counted from here on
         const uint64_t allocations_before = allocations, requests_before = memory_stats().requests;
         const int64_t faults_before = page_faults();
         step(at->images, at->labels);
         ++at;
-        faults += page_faults() - faults_before;
+        with_faults += page_faults() > faults_before;
         requested += memory_stats().requests - requests_before;
         taken += allocations - allocations_before;
       }
@@ -103,7 +102,9 @@ TEST_CASE(
     CHECK(taken == 0);
     CHECK(requested == 0);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // their shadow memory has faults of its own
-    if (count == 1) CHECK(faults == 0);
+    // Memory that a step takes would be touched first in every one. A system that is short of it takes pages back now
+    // and then, and they are fetched again.
+    if (count == 1) CHECK(with_faults <= 2);
 #endif
   }
   set_threads(before);
