@@ -63,8 +63,8 @@ void bias_activation(const Call& call, int64_t rows, int64_t columns, const T* b
 
 // y = f(A B + bias); bias may be null.
 template <class T>
-void gemm_activation(const Call& call, const GemmShape& shape, const T* a, const T* b, const T* bias, Activation activation,
-                     T* y) {
+void gemm_activation(const Call& call, const GemmShape& shape, const T* a, const T* b, const T* bias,
+                     Activation activation, T* y) {
   if (bias && activation == Activation::none && gemm_with_bias<T>(call, shape, a, b, bias, y)) return;
   gemm<T>(call, shape, a, b, 0, y);
   bias_activation<T>(call, shape.m, shape.n, bias, activation, y);

@@ -8,9 +8,9 @@ void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) [[likely]]
     return;
   cudaGetLastError();  // told now: the next call is not to find it
-  const bool too_old = status == cudaErrorNoKernelImageForDevice;
+  const bool other_gpu = status == cudaErrorNoKernelImageForDevice;
   fail<DeviceError>("{}: {}: {}{}", what, cudaGetErrorName(status), cudaGetErrorString(status),
-                    too_old ? "; build xent for this GPU, with -DCMAKE_CUDA_ARCHITECTURES=native" : "");
+                    other_gpu ? "; compile it for this GPU: CMAKE_CUDA_ARCHITECTURES" : "");
 }
 
 }  // namespace xent::cuda

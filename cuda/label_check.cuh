@@ -64,8 +64,9 @@ struct SeenLabels {
   __device__ void add(const SeenLabels& other);
 };
 
-// For a block whose thread t has looked at the rows begin + t, begin + t + stride, ...: writes the record if there is a
-// bad label and the first is one of the block's. found: has this thread seen one? Every thread of the block calls it.
+// For a block whose thread t has looked at the rows begin + t, begin + t + stride, ..., both multiples of the block's
+// threads: writes the record if there is a bad label and the first is one of the block's. found: has this thread seen
+// one? Every thread of the block calls it.
 __device__ void report_bad_labels(const LabelCheck& check, bool found, int64_t begin, int64_t stride);
 
 // Launches the check of labels against [0, classes). The record of the stream tells the first that is none.

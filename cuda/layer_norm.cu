@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(threads_per_block)
 template <class OfWarp, class OfBlock, class... Arguments>
 void start_rows(const Call& call, const LayerNormMatrix& matrix, OfWarp of_warp, OfBlock of_block,
                 const Arguments&... arguments) {
-  row_length("layer_norm", call.in[0].shape, matrix.columns, "elements in a row");
+  require_row("layer_norm", call.in[0].shape, matrix.columns, "elements in a row");
   if (matrix.columns <= most_columns_of_warp)
     start(call, "layer_norm", {blocks_for(matrix.rows * 32)}, of_warp, arguments...);
   else start(call, "layer_norm", {blocks_for(matrix.rows * threads_per_block)}, of_block, arguments...);

@@ -1,4 +1,4 @@
-// Rows of any number of classes that begin anywhere: a block per row, which is read from memory once for its pair and,
+// Rows of up to 2^30 classes that begin anywhere: a block per row, which is read from memory once for its pair and,
 // where the gradient is wanted, once more, mostly from the second-level cache. 16 bytes at a time, but for a head up to
 // the first multiple of 16 bytes and a tail.
 //

@@ -94,7 +94,8 @@ __global__ void __launch_bounds__(preparing_threads, 2) prepare_rows(LossPrepara
       if (p.checks_labels) found |= p.target.labels.is_bad(p.target.labels[r]);
       if (p.sums_shares) shares += share_of<lanes>(p, r, lane, all_weights);
     }
-  if (p.checks_labels) report_bad_labels({p.target.labels, p.op, p.errors}, found, begin, stride);
+  if (lanes == 1 && p.checks_labels)  // labels have a thread per row
+    report_bad_labels({p.target.labels, p.op, p.errors}, found, begin, stride);
   shares = block_sum<preparing_threads>(shares);
   if (threadIdx.x != 0) return;
   if (gridDim.x == 1) write_scalars(p, shares, all_weights);

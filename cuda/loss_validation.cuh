@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(validating_threads) find_bad_distribution(Loss
   if (threadIdx.x == 0) v.bad_rows[blockIdx.x] = first;
 }
 
-// The first of every step-th weight, from `begin` on, that is none; INT64_MAX if all are.
+// The first of every step-th weight, from `begin` on, that is negative or not finite; INT64_MAX if none is.
 __device__ inline int64_t first_bad(const FloatingNumbers& weights, int64_t count, int64_t begin, int64_t step) {
   int64_t first = INT64_MAX;
   for (int64_t i = begin; weights && i < count; i += step)
@@ -85,8 +85,8 @@ __global__ void __launch_bounds__(validating_threads) report_invalid(LossValidat
   const auto report = [&](const ErrorRecord& error) {
     if (threadIdx.x == 0 && v.errors && v.errors->kind == Kind::none) *v.errors = error;
   };
-  const auto weights_are_bad = [&](const FloatingNumbers& weights, auto count, Kind kind) {
-    const auto first = first_in_block(first_bad(weights, count, threadIdx.x, validating_threads));
+  const auto weights_are_bad = [&](const FloatingNumbers& weights, int64_t count, Kind kind) {
+    const int64_t first = first_in_block(first_bad(weights, count, threadIdx.x, validating_threads));
     if (first == INT64_MAX) return false;
     report({.kind = kind, .op = v.op, .row = first, .denominator = weights[first]});
     return true;

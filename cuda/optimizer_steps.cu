@@ -94,9 +94,8 @@ __device__ void update(const Rule& rule, const Segment<T, states>& segment, int6
   update_packs<1>(rule, segment, packed, end);
 }
 
-// On the CPU they would cost time (ops/cpu/optimizer_kernel.h), and both devices are to agree.
 template <class T>
-__device__ T normal_or_zero(T mean) {
+__device__ T normal_or_zero(T mean) {  // as on the CPU, where others would cost time (ops/cpu/optimizer_kernel.h)
   return std::abs(mean) < std::numeric_limits<T>::min() ? 0 : mean;
 }
 
@@ -165,8 +164,6 @@ __global__ void add_to_counter(const ErrorRecord* errors, int64_t* counter, int6
   if (errors->kind != ErrorRecord::Kind::none) return;
   *counter = static_cast<int64_t>(static_cast<uint64_t>(*counter) + static_cast<uint64_t>(by));  // wraps around
 }
-
-// ---- tables ----
 
 bool is_aligned(const Slice& slice) { return reinterpret_cast<uintptr_t>(slice.data) % 16 == 0; }
 

@@ -33,12 +33,12 @@ struct ImageRows {
         height(row_length("random_shift_flip", images, images[1], "rows in an image")),
         width(static_cast<int>(images[2])),
         channels(static_cast<int>(images[3])) {
-    row_length("random_shift_flip", images, images[2] * images[3], "elements in a row");
+    require_row("random_shift_flip", images, images[2] * images[3], "elements in a row");
   }
 };
 
 // y[row, j] = x[row - down, j - right], mirrored if the image is, or fill where that is outside; for pixels of
-// `channels` elements.
+// `channels` elements. Places and shifts are 2^30 at most, and so are ints when they are added up.
 template <class T>
 __global__ void __launch_bounds__(threads_per_block)
     move(const T* x, T* y, const ShiftFlipDraw* draws, ImageRows rows, T fill, bool back) {

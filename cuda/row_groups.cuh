@@ -1,7 +1,7 @@
 // Who works on a row: one thread, where neighbours are in neighbouring rows (classes on an axis that is not the last),
 // a warp, or a block where a row is long. The same loop serves all:
 //
-//   for (int64_t c = group.first(); c < classes; c += group.stride) sum += x[start + c * inner];
+//   for (int c = group.first(); c < classes; c += group.stride) sum += x[start + c * inner];
 //   sum = group.sum(sum);
 //
 // All threads of a group get the same result. Groups come with the number of the row they begin with.
@@ -66,7 +66,7 @@ struct BlockGroup {
   }
 };
 
-// The statistics of a row, of any length: up to 64 logits in the type of the arithmetic, and their sums in f64.
+// The statistics of a row, however long: up to 64 logits in the type of the arithmetic, and their sums in f64.
 template <class T, class Group>
 __device__ RowPair<Wide<T>> pair_of(const T* x, int classes, int64_t inner, const Group& group) {
   using W = Wide<T>;

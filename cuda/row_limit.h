@@ -10,12 +10,14 @@
 
 namespace xent::cuda {
 
-// Two of them are still an int.
+// An index below it and a step or a shift of at most as much add up to an int.
 inline constexpr int64_t longest_row = int64_t{1} << 30;
 
-// Returns `length`. Throws ShapeError with the op, the shape and what there are too many of if that is above 2^30:
+// Throws ShapeError with the op, the shape and what there are too many of if `length` is above 2^30, and else, the
+// second, returns it.
 //
 //   softmax: [4, 2147483648] has 2147483648 classes; on CUDA 2^30 is the most, on the CPU there is no limit: ...
+void require_row(const char* op, const Shape& shape, int64_t length, const char* of);
 int row_length(const char* op, const Shape& shape, int64_t length, const char* of);
 
 }  // namespace xent::cuda

@@ -4,7 +4,7 @@
 //   loss_of_tiles        up to 64 classes, next to each other                           loss_tile.cuh
 //   loss_of_warps        up to 1024                                                     loss_warp.cuh
 //   loss_in_registers    up to 32768 (16 bits: 65536), rows at multiples of 16 bytes    loss_registers.cuh
-//   loss_of_blocks       any number, anywhere                                           loss_block.cuh
+//   loss_of_blocks       up to 2^30, anywhere                                           loss_block.cuh
 //   loss_general         distributions, options of other systems, classes on any axis   loss_general.cuh
 //
 // Two launches, preparation and rows. With the gradient, the logits are read once and the gradient is written once, in

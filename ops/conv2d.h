@@ -38,6 +38,7 @@ struct ConvolutionShape {
         padding(options.padding),
         dilation(options.dilation) {}
 
+  // constexpr: kernels on a GPU call them too
   constexpr int64_t depth() const { return kernel_height * kernel_width * in; }  // of a patch
   constexpr int64_t image_pixels() const { return out_height * out_width; }
   constexpr int64_t pixels() const { return batch * image_pixels(); }

@@ -204,7 +204,8 @@ Tensor pick(const Tensor& x, const Tensor& index);
 // ---- gather_batch.cpp ----
 
 // Makes a batch of samples that lie in memory as bytes: what a Loader with .resident = true does on its device.
-//   auto [images, labels] = gather_batch(pixels, labels, indices, 1.0 / 255, 0);  // f32 [batch, 28, 28, 1], i64 [batch]
+//   auto [images, labels] = gather_batch(pixels, labels, indices, 1.0 / 255, 0);  // f32 [batch, 28, 28, 1], i64
+//   [batch]
 // pixels are u8 [n, ...], labels u8 [n], indices i64 [batch]; an element is scale times its byte, plus offset. Throws
 // LabelError if an index is not in [0, n).
 std::array<Tensor, 2> gather_batch(const Tensor& pixels, const Tensor& labels, const Tensor& indices, double scale,
@@ -237,7 +238,8 @@ struct SgdOptions {
   double weight_decay = 0;  // added to the gradient
 };
 
-// x -= learning_rate * step, as torch.optim.SGD computes it. velocity may be empty if momentum is 0; it starts as 0.
+// x -= learning_rate * step, as torch.optim.SGD computes it, but that a velocity below the smallest normal number is 0.
+// velocity may be empty if momentum is 0; it starts as 0.
 void sgd_step(Tensor x, const Tensor& gradient, Tensor velocity, const Tensor& learning_rate,
               const SgdOptions& options = {});
 
@@ -249,8 +251,9 @@ struct AdamOptions {
   bool decoupled = false;  // AdamW: decays the weights themselves instead of adding to the gradient
 };
 
-// One step of Adam, as torch.optim.Adam and AdamW compute it. m and v start as 0; step is i64 [], the number of steps
-// including this one, so that bias correction reads it on the device.
+// One step of Adam, as torch.optim.Adam and AdamW compute it, but that an m below the smallest normal number is 0. m
+// and v start as 0; step is i64 [], the number of steps including this one, so that bias correction reads it on the
+// device.
 void adam_step(Tensor x, const Tensor& gradient, Tensor m, Tensor v, const Tensor& learning_rate, const Tensor& step,
                const AdamOptions& options = {});
 

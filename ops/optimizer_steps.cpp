@@ -2,7 +2,7 @@
 // adam_step:  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //             x -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + epsilon)
 //             weight decay: g += decay x before (Adam), or x -= lr decay x before (AdamW)
-//             A v (of sgd) or m below the smallest normal number is taken for 0.
+//             sgd's v and Adam's m are 0 where their size is below the smallest normal number.
 // advance:    t += n
 //
 // Ops without a backward that update in place. Learning rate and step count are tensors, so that a replayed step reads

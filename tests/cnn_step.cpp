@@ -76,7 +76,8 @@ TEST_CASE("an epoch of a CNN gives the same bits eager, replayed and verified, f
 }
 
 TEST_CASE(
-    "from the fourth step on a CNN takes no allocation, no request to the cache and, on one thread, no page fault") {
+    "from the fourth step on a CNN takes no allocation, no request to the cache and, on one thread, hardly a page "
+    "fault") {
   const Mode mode(Replay::on);
   const int before = threads();
   for (const int count : {1, 2}) {  // a worker's own stack is touched first when it gets a chunk, which may be late

@@ -77,7 +77,7 @@ class Training {
   bool throws = false;
 
  private:
-  // Applies ops that have state or make only sense here, or any others, to values that broadcast to `wide`, [n, m].
+  // Applies ops that fuzz_programs leaves out, or any others, to values that broadcast to `wide`, [n, m].
   Tensor apply(Chance& c, const std::vector<Tensor>& values, const Shape& wide, const Tensor& labels) {
     const int64_t n = wide[0], m = wide[1];
     const Shape images{n, m, 1, 1};

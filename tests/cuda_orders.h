@@ -26,18 +26,20 @@ inline const bool looks_for_races = __has_feature(thread_sanitizer) || std::gete
 inline const bool looks_for_races = std::getenv("XENT_FEW_SIZES") != nullptr;
 #endif
 
-// Of so many random trials a quarter, where AddressSanitizer makes each cost ten times as much.
 #if defined(__SANITIZE_ADDRESS__)
-inline constexpr int trials_shared_by = 4;
+inline constexpr bool under_asan = true;
 #elif defined(__has_feature)
-inline constexpr int trials_shared_by = __has_feature(address_sanitizer) ? 4 : 1;
+inline constexpr bool under_asan = __has_feature(address_sanitizer);
 #else
-inline constexpr int trials_shared_by = 1;
+inline constexpr bool under_asan = false;
 #endif
 
-// Under AddressSanitizer one order does as well: where a kernel reads and writes is the same in all of them, but for
-// one with a race, whose bits change in the plain build.
-inline const bool takes_one_order = looks_for_races || trials_shared_by > 1;
+// Of so many random trials a quarter, where AddressSanitizer makes each cost ten times as much.
+inline constexpr int trials_shared_by = under_asan ? 4 : 1;
+
+// There one order does as well: where a kernel reads and writes is the same in all of them, but for one with a race,
+// whose bits change in the plain build.
+inline const bool takes_one_order = looks_for_races || under_asan;
 
 // Says whether two tensors on the CPU have the same shape, dtype and bits. Two empty handles do.
 inline bool same_bits(const xent::Tensor& a, const xent::Tensor& b) {

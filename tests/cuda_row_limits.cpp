@@ -6,7 +6,6 @@
 
 #include <doctest/doctest.h>
 
-#include <xent/core/memory.h>
 #include <xent/cuda/row_limit.h>
 #include <xent/ops/mxnet_labels.h>
 

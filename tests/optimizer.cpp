@@ -255,7 +255,7 @@ TEST_CASE_TEMPLATE("means of gradients that stay 0 end at 0, not below the small
   const std::vector<T> before = {least, -least, 4 * least, -4 * least, 0, nan};
   const std::vector<T> halved = {0, 0, 2 * least, -2 * least, 0, nan};
   const Tensor rate = Tensor::scalar(0.5), steps = Tensor::full({}, 1, DType::i64);
-  for (const int64_t repeats : {1, 7}) {  // with and without a whole vector
+  for (const int64_t repeats : {1, 7}) {  // in f32 without and with a whole vector
     const int64_t count = 6 * repeats;
     std::vector<T> means, expected;
     for (int64_t i = 0; i < repeats; ++i) {

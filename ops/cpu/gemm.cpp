@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <type_traits>
 
 #include <xent/core/parallel.h>
 #include <xent/ops/cpu/activation.h>

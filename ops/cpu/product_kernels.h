@@ -18,9 +18,12 @@ struct ProductKernels {
   const WinogradKernel* winograd = nullptr;
 };
 
-// Instantiated for float and double.
 template <class T>
 ProductKernels<T> product_kernels();
+template <>
+ProductKernels<float> product_kernels();
+template <>
+ProductKernels<double> product_kernels();
 
 // Calls body(first column, columns) for the panels of a product's right side, each as wide as gemm's kernel takes it.
 template <class T, class Body>

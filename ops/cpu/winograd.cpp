@@ -18,15 +18,15 @@ constexpr int64_t side = 4, reach = 6;  // pixels, of a tile of the result and o
 int64_t pad(int64_t channels) { return (channels + 15) / 16 * 16; }
 
 // u = G g G' of a weight of so many rows and columns, every plane packed in panels. Taps are so many elements apart,
-// and so are rows.
+// and so are rows. Padded columns are a multiple of 16: a last panel is as wide as it is packed, here and below.
 void transform_weight(const float* weight, int64_t tap, int64_t row, int64_t rows, int64_t columns, float* u,
                       int64_t plane) {
-  const auto [products, direct, transforms] = product_kernels<float>();
+  const auto [gemm, direct, winograd] = product_kernels<float>();
   parallel_for(rows, 4, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       each_panel<float>(pad(columns), [&](int64_t column, int64_t count) {
-        transforms->weight(weight + r * row + column, tap, std::min(count, columns - column),
-                           u + rows * column + r * count, plane);
+        winograd->weight(weight + r * row + column, tap, std::min(count, columns - column),
+                         u + rows * column + r * count, plane);
       });
   });
 }
@@ -106,7 +106,7 @@ template <class T>
 
 void Winograd::forward(const float* x, const float* weight, const Epilogue<float>& epilogue, const Output& output,
                        float* scratch) const {
-  const auto [products, direct, transforms] = product_kernels<float>();
+  const auto [gemm, direct, winograd] = product_kernels<float>();
   const float* u = scratch;
   transform_weight(weight, c_.in * c_.out, c_.out, c_.in, c_.out, scratch, weight_plane());
   const int64_t parts = forward_parts(), chunks = forward_chunks(), image = c_.height * c_.width * c_.in;
@@ -122,22 +122,22 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
       const int64_t first = chunk * chunk_tiles, count = std::min(chunk_tiles, tiles() - first);
       for (int64_t t = 0; t < count; ++t) {
         prefetch(x, image, first + t);
-        transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
+        winograd->image(x, pixels_of(first + t), v + t * in_, image_plane());
       }
       for (int64_t p = 0; p < planes; ++p)
         each_panel<float>(out_, [&](int64_t column, int64_t columns) {
-          products->multiply(
-              count, columns, c_.in, v + p * image_plane(), in_, 1, u + p * weight_plane() + c_.in * column, columns,
-              {m + p * result_plane() + column, out_, false, p == ones ? bias + column : nullptr, false});
+          gemm->multiply(count, columns, c_.in, v + p * image_plane(), in_, 1, u + p * weight_plane() + c_.in * column,
+                         columns,
+                         {m + p * result_plane() + column, out_, false, p == ones ? bias + column : nullptr, false});
         });
       for (int64_t t = 0; t < count; ++t) {
         const float* planes_of_tile = m + t * out_;
         if (output.place) {
-          transforms->pooled(planes_of_tile, result_plane(), pooled_of(first + t), relu, output.y, output.place);
+          winograd->pooled(planes_of_tile, result_plane(), pooled_of(first + t), relu, output.y, output.place);
           continue;
         }
         const WinogradPatch to = result_of(first + t);
-        transforms->result(planes_of_tile, result_plane(), to, relu, output.y);
+        winograd->result(planes_of_tile, result_plane(), to, relu, output.y);
         for (int64_t i = 0; i < to.last_row && !relu; ++i)
           activate(epilogue.activation, output.y + to.at + i * to.line, to.last_column * c_.out);
       }
@@ -147,9 +147,9 @@ void Winograd::forward(const float* x, const float* weight, const Epilogue<float
 
 void Winograd::backward(const float* x, const float* weight, const Result& result, const Gradient& dx,
                         const Gradient& dweight, const Gradient& dbias, float* scratch) const {
-  const auto [products, direct, transforms] = product_kernels<float>();
-  const auto result_grad = transforms->result_grad[static_cast<int>(result.activation)];
-  const auto pooled_grad = transforms->pooled_grad[result.activation == Activation::relu ? 1 : 0];
+  const auto [gemm, direct, winograd] = product_kernels<float>();
+  const auto result_grad = winograd->result_grad[static_cast<int>(result.activation)];
+  const auto pooled_grad = winograd->pooled_grad[result.activation == Activation::relu ? 1 : 0];
   const int64_t parts = backward_parts(), image = c_.height * c_.width * c_.in;
   const int64_t result_image =
       result.place ? (c_.out_height / 2) * (c_.out_width / 2) * c_.out : c_.image_pixels() * c_.out;
@@ -188,30 +188,30 @@ void Winograd::backward(const float* x, const float* weight, const Result& resul
       direct->sum(count, out_, w + ones * result_plane(), sums + part * out_);
       for (int64_t t = 0; t < count && dweight.to; ++t) {
         prefetch(x, image, first + t);
-        transforms->image(x, pixels_of(first + t), v + t * in_, image_plane());
+        winograd->image(x, pixels_of(first + t), v + t * in_, image_plane());
       }
       for (int64_t p = 0; p < planes; ++p) {
         float *vp = v + p * image_plane(), *wp = w + p * result_plane();
         if (dweight.to)
           each_panel<float>(out_, [&](int64_t column, int64_t columns) {
-            products->multiply(c_.in, columns, count, vp, 1, in_, wp + column, out_,
-                               {part_du + p * weight_plane() + column, out_, first > begin, nullptr, false});
+            gemm->multiply(c_.in, columns, count, vp, 1, in_, wp + column, out_,
+                           {part_du + p * weight_plane() + column, out_, first > begin, nullptr, false});
           });
         if (dx.to)  // in the place of V, which has served
           each_panel<float>(in_, [&](int64_t column, int64_t columns) {
-            products->multiply(count, columns, c_.out, wp, out_, 1, u + p * transposed_plane() + c_.out * column,
-                               columns, {vp + column, in_, false, nullptr, false});
+            gemm->multiply(count, columns, c_.out, wp, out_, 1, u + p * transposed_plane() + c_.out * column, columns,
+                           {vp + column, in_, false, nullptr, false});
           });
       }
       for (int64_t t = 0; t < count && dx.to; ++t) {
         if ((first + t) % image_tiles() == 0 && dx.beta == 0)
           std::fill_n(dx.to + (first + t) / image_tiles() * image, image, 0.0f);
-        transforms->image_grad(v + t * in_, image_plane(), pixels_of(first + t), dx.to);
+        winograd->image_grad(v + t * in_, image_plane(), pixels_of(first + t), dx.to);
       }
     }
     for (int64_t i = 0; i < c_.in && dweight.to; ++i)
-      transforms->weight_grad(part_du + i * out_, weight_plane(), c_.out,
-                              partials + part * weight_elements + i * c_.out, c_.in * c_.out);
+      winograd->weight_grad(part_du + i * out_, weight_plane(), c_.out, partials + part * weight_elements + i * c_.out,
+                            c_.in * c_.out);
   });
   if (dweight.to)
     parallel_for(weight_elements, 1 << 14, [&](int64_t begin, int64_t end) {
