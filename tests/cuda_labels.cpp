@@ -8,20 +8,11 @@
 #include <xent/cuda/emulator/schedule.h>
 
 #include "cuda_loss_run.h"
+#include "error_of.h"
 
 using namespace xent;
 
 namespace {
-
-template <class F>
-std::string error_of(const F& call) {
-  try {
-    call();
-  } catch (const LabelError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 // What is said of these labels there, in all orders the same.
 template <class F>
@@ -29,7 +20,7 @@ std::string error_there(const F& call) {
   std::string first;
   for (const auto order : {emulator::Order::forward, emulator::Order::backward, emulator::Order::shuffled}) {
     const emulator::ScheduleScope scope({order, 3});
-    const std::string now = error_of([&] { call().to(Device::cpu()); });
+    const std::string now = error_of<LabelError>([&] { call().to(Device::cpu()); });
     if (order == emulator::Order::forward) first = now;
     CHECK(now == first);
   }
@@ -70,10 +61,10 @@ TEST_CASE("a bad label is told as on the CPU, the first of several, and what the
         CAPTURE(name(dtype));
         CAPTURE(count);
         const Tensor labels = labels_with(count, put, dtype), x = normal_sample({count, 2}, DType::f32, 1);
-        const std::string want = error_of([&] { pick(x, labels); });
+        const std::string want = error_of<LabelError>([&] { pick(x, labels); });
         CHECK(want != "no error");
         CHECK(error_there([&] { return pick(there(x), there(labels)); }) == want);
-        const std::string of_loss = error_of([&] { softmax_cross_entropy(x, labels); });
+        const std::string of_loss = error_of<LabelError>([&] { softmax_cross_entropy(x, labels); });
         CHECK(error_there([&] { return softmax_cross_entropy(there(x), there(labels)); }) == of_loss);
       }
 }
@@ -84,7 +75,7 @@ TEST_CASE("negative and enormous labels are told, and never used") {
       CAPTURE(label);
       CAPTURE(classes);
       const Tensor labels = labels_with(5, {{3, label}}, DType::i64), x = normal_sample({5, classes}, DType::f32, 1);
-      const std::string want = error_of([&] { softmax_cross_entropy(x, labels); });
+      const std::string want = error_of<LabelError>([&] { softmax_cross_entropy(x, labels); });
       CHECK(error_there([&] { return softmax_cross_entropy(there(x), there(labels)); }) == want);
       CHECK(error_there([&] { return softmax_cross_entropy_with_grad(there(x), there(labels)).grad; }) != "no error");
       CHECK(error_there([&] { return softmax_cross_entropy_denominator(x.shape(), there(labels)); }) != "no error");
@@ -94,7 +85,7 @@ TEST_CASE("negative and enormous labels are told, and never used") {
 TEST_CASE("an ignored label is no bad one, and does not count for the guess") {
   const Tensor labels = labels_with(40, {{7, -100}, {9, 3}}, DType::i64), x = normal_sample({40, 2}, DType::f32, 1);
   const SoftmaxCrossEntropyOptions options{.target = {.ignore = -100}};
-  const std::string want = error_of([&] { softmax_cross_entropy(x, labels, options); });
+  const std::string want = error_of<LabelError>([&] { softmax_cross_entropy(x, labels, options); });
   CHECK(error_there([&] { return softmax_cross_entropy(there(x), there(labels), options); }) == want);
   const Tensor good = labels_with(40, {{7, -100}}, DType::i64);
   CHECK(error_there([&] { return softmax_cross_entropy(there(x), there(good), options); }) == "no error");
@@ -117,8 +108,8 @@ TEST_CASE("the first of two errors is told") {
   const Tensor x = there(normal_sample({4, 2}, DType::f32, 1));
   const Tensor first = pick(x, there(labels_with(4, {{1, 5}}, DType::i32)));
   const Tensor second = pick(x, there(labels_with(4, {{3, 9}}, DType::i32)));
-  CHECK(error_of([&] { second.to(Device::cpu()); }).find("row 1: label 5") != std::string::npos);
-  CHECK(error_of([&] { first.to(Device::cpu()); }) == "no error");
+  CHECK(error_of<LabelError>([&] { second.to(Device::cpu()); }).find("row 1: label 5") != std::string::npos);
+  CHECK(error_of<LabelError>([&] { first.to(Device::cpu()); }) == "no error");
 }
 
 TEST_CASE("pick gives what it gives on the CPU, and its gradient") {

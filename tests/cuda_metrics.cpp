@@ -10,6 +10,7 @@
 #include <xent/xent.h>
 
 #include "cuda_trial.h"
+#include "error_of.h"
 
 using namespace xent;
 using namespace cuda_trial;
@@ -30,16 +31,6 @@ Tensor updated(const Tensor& state, const F& update) {
   const Tensor copy = there(state.clone());
   update(copy);
   return copy;
-}
-
-template <class F>
-std::string error_of(const F& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 const std::vector<std::pair<int64_t, int64_t>> sizes = {{0, 3}, {1, 1},   {1, 10},   {3, 4},    {7, 5},    {33, 10},
@@ -125,19 +116,19 @@ TEST_CASE("a bad label is told as on the CPU, and no state changes until that is
     const Tensor y = Tensor::from<int64_t>({0, bad, 2}, {3});
     Tensor correct = Tensor::from<double>({1, 2}, {2}), counts = Tensor::ones({4, 4}, DType::i64);
     const Tensor correct_there = there(correct), counts_there = there(counts), mean_there = there(correct);
-    CHECK(error_of([&] {
+    CHECK(error_of<Error>([&] {
             accumulate_correct(correct_there, there(x), there(y));
             accumulate_mean(mean_there, there(Tensor::ones({1})), 5);
             accumulate_confusion(counts_there, there(x), there(good));
             accumulate_correct(correct_there, there(x), there(good));
             doubles(correct_there);
-          }) == error_of([&] { accumulate_correct(correct, x, y); }));
+          }) == error_of<Error>([&] { accumulate_correct(correct, x, y); }));
     CHECK(doubles(correct_there) == std::vector<double>{1, 2});
     CHECK(doubles(mean_there) == std::vector<double>{1, 2});
-    CHECK(error_of([&] {
+    CHECK(error_of<Error>([&] {
             accumulate_confusion(counts_there, there(x), there(y));
             doubles(counts_there);
-          }) == error_of([&] { accumulate_confusion(counts, x, y); }));
+          }) == error_of<Error>([&] { accumulate_confusion(counts, x, y); }));
     CHECK(doubles(counts_there) == std::vector<double>(16, 1));
     accumulate_correct(correct_there, there(x), there(good));  // the next launch works
     CHECK(doubles(correct_there) == std::vector<double>{2, 5});

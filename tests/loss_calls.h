@@ -14,6 +14,8 @@
 #include <xent/ops/ops.h>
 #include <xent/ops/samples.h>
 
+#include "error_of.h"
+
 constexpr double inf = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
@@ -65,17 +67,6 @@ inline bool near(const std::vector<double>& a, const std::vector<double>& b, dou
   for (size_t i = 0; i < a.size(); ++i)
     if (!(std::abs(a[i] - b[i]) <= error)) return false;
   return true;
-}
-
-// The text of the error E that a call ends in, or "no error".
-template <class E, class F>
-std::string error_of(const F& call) {
-  try {
-    call();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 // The warnings that a call gives, one after another.
